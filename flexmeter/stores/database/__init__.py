@@ -1,0 +1,1 @@
+"""The store in the host project's own database."""

@@ -1,0 +1,545 @@
+"""Reading events and rollups as partials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import F, Q, QuerySet, Value
+
+from flexmeter.aggregation import ZERO, Alike, Measure, Partial
+from flexmeter.events import UsageEvent
+from flexmeter.fields import IdentifierField
+from flexmeter.metering import NO_GROUP, MeterRule
+from flexmeter.models import Event, Rollup, UniqueValue
+from flexmeter.properties import dumps
+from flexmeter.queries import Scope
+from flexmeter.querysets import EventQuerySet
+from flexmeter.stores.database.levels import BEGINNING, Stretch, among, by_bucket, stretches
+from flexmeter.stores.database.rollups import DIMENSION_COLUMNS, MEASURE_COLUMNS, partial_of
+from flexmeter.windows import Calendar, WindowSize, axis, bucket, count_at_most, floor, splits_bucket
+
+Cells = dict[tuple[datetime | None, UUID], Partial]
+"""Partials by start of the window (None: no windows) and rollup group."""
+
+_OF_SERIES = tuple(f"series__{column}" for column in DIMENSION_COLUMNS)
+EVENT_COLUMNS = (
+    "event_id", "event_name", "external_customer_id", "timestamp", "accepted_at", "properties", "source", "customer_id",
+)  # fmt: skip
+
+
+def scoped(events: EventQuerySet[Event], scope: Scope) -> EventQuerySet[Event]:
+    """Events of the scope, except for its property filters, which are applied to what is read."""
+    events = events.filter(environment=scope.environment)
+    if scope.external_customer_id is not None:
+        events = events.filter(external_customer_id=scope.external_customer_id)
+    if scope.customer_id:
+        events = events.filter(customer_id=scope.customer_id)
+    if scope.sources:
+        events = events.filter(source__in=scope.sources)
+    return events
+
+
+def everyone(choices: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    """The customers of all choices together; None stands for all there are."""
+    together: frozenset[str] = frozenset()
+    for customers in choices:
+        if customers is None:
+            return None
+        together |= customers
+    return together
+
+
+def events_between(
+    scope: Scope, event_names: Iterable[str], start: datetime | None, end: datetime | None, alias: str
+) -> Iterator[UsageEvent]:
+    """Stream the events of [start, end), in no particular order; property filters are left to the caller."""
+    return _streamed(_rows(scope, event_names, start, end, alias, None))
+
+
+class Span(NamedTuple):
+    """Events of these names in [start, end); None leaves the start open."""
+
+    start: datetime | None
+    end: datetime
+    event_names: frozenset[str]
+
+
+def events_within(
+    scope: Scope, spans: Sequence[Span], alias: str, customers: frozenset[str] | None = None
+) -> Iterator[UsageEvent]:
+    """Stream the events of several spans with one query, in no particular order; property filters are left to the caller."""
+    first, *others = (_rows(scope, span.event_names, span.start, span.end, alias, customers) for span in spans)
+    return _streamed(first.union(*others, all=True) if others else first)
+
+
+def _rows(
+    scope: Scope,
+    event_names: Iterable[str],
+    start: datetime | None,
+    end: datetime | None,
+    alias: str,
+    customers: frozenset[str] | None,
+) -> QuerySet[Any, tuple[Any, ...]]:
+    rows = scoped(Event.objects.using(alias).filter(event_name__in=sorted(set(event_names))), scope).between(start, end)
+    if customers is not None:
+        rows = rows.filter(external_customer_id__in=sorted(customers))
+    return rows.values_list(*EVENT_COLUMNS)
+
+
+def _streamed(rows: QuerySet[Any, tuple[Any, ...]]) -> Iterator[UsageEvent]:
+    for event_id, name, customer, timestamp, accepted_at, properties, source, customer_id in rows.iterator(chunk_size=5_000):
+        yield UsageEvent(event_id, name, customer, timestamp, accepted_at, properties, None, source, customer_id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """Which combinations of a rule's dimensions count, by place among them, and in which cells: by the values at `by`."""
+
+    wanted: Mapping[int, frozenset[str]]
+    by: tuple[int, ...]
+    cells: Callable[[tuple[str, ...]], Cells]
+
+    @property
+    def places(self) -> set[int]:
+        """Which values have to be known."""
+        return {*self.wanted, *self.by}
+
+    def cells_of(self, combination: Sequence[str | None]) -> Cells | None:
+        """Where to count a combination, if it counts."""
+        if all(combination[place] in values for place, values in self.wanted.items()):
+            return self.cells(tuple([combination[place] or "" for place in self.by]))
+        return None
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What rollups of one rule hold of the buckets in [start, end), to be merged `into` cells by window and group.
+
+    `measures` are those that are needed. Where `counts_suffice`, nothing else comes into these cells, and distinct values may
+    be counted by the database. With a `selection` its cells are filled instead. `splits` becomes true where only events
+    can tell what belongs together, and what is in the cells is of no use: a rollup bucket holds the boundary of a window, or
+    combinations that are not kept apart.
+    """
+
+    rule: MeterRule
+    measures: frozenset[Measure]
+    start: datetime | None
+    end: datetime
+    size: WindowSize | None
+    calendar: Calendar
+    customers: frozenset[str] | None
+    into: Cells
+    counts_suffice: bool = False
+    selection: Selection | None = None
+    splits: bool = False
+    _windows: dict[datetime, datetime | None] = field(default_factory=dict)
+
+    def merge(self, start_of_bucket: datetime, group: UUID, partial: Partial, combination: Sequence[str | None] = ()) -> None:
+        """Take over what a bucket holds, if it is one of those wanted."""
+        held = self.cell(start_of_bucket, group, combination)
+        if held is not None:
+            held.merge(partial)
+
+    def cell(self, start_of_bucket: datetime, group: UUID, combination: Sequence[str | None] = ()) -> Partial | None:
+        """Where to merge what a bucket holds; None if it is none of those wanted."""
+        if self.splits or (self.start is not None and start_of_bucket < self.start) or start_of_bucket >= self.end:
+            return None
+        into = self.into
+        if self.selection is not None:
+            if combination[0] is None:
+                self.splits = True
+                return None
+            chosen = self.selection.cells_of(combination)
+            if chosen is None:
+                return None
+            into = chosen
+        try:
+            window = self._windows[start_of_bucket]
+        except KeyError:
+            if self.size is not None and self._may_split and splits_bucket(start_of_bucket, self.rule.grain, self.calendar):
+                self.splits = True
+                return None
+            window = None if self.size is None else floor(start_of_bucket, self.size, self.calendar)
+            self._windows[start_of_bucket] = window
+        held = into.get((window, group))
+        if held is None:
+            held = into[window, group] = Partial()
+        return held
+
+    @property
+    def _may_split(self) -> bool:
+        return self.calendar.zone is not UTC and self.size not in (WindowSize.MINUTE, WindowSize.FIFTEEN_MINUTES)
+
+    def windows(self, most: int) -> Collection[datetime] | None:
+        """Where its windows begin within [start, end), if they are at most so many and all begin where buckets do."""
+        windows = _windows(self.start, self.end, self.size, self.calendar, self.rule.grain, most)
+        if windows is None:
+            return None
+        self._windows.update(windows)
+        return windows.keys()
+
+
+@lru_cache(maxsize=64)
+def _windows(
+    start: datetime | None, end: datetime, size: WindowSize | None, calendar: Calendar, grain: timedelta, most: int
+) -> Mapping[datetime, datetime | None] | None:
+    """Windows by where they begin within [start, end)."""
+    if size is None:
+        return {BEGINNING if start is None else start: None}
+    if start is None or count_at_most(start, end, size) > most:
+        return None
+    windows = {max(start, begin): begin for begin in axis(start, end, size, calendar)}
+    return windows if all(bucket(begin, grain) == begin for begin in windows) else None
+
+
+class Part(NamedTuple):
+    """Rollup rows of a meter, with where windows of what is wanted of it begin and end."""
+
+    meter_id: str
+    stretch: Stretch
+
+
+class Ready(NamedTuple):
+    """A meter, as of a generation, whose rollups are complete."""
+
+    meter_id: str
+    generation: int
+
+
+class RollupReader:
+    """Reads what is wanted of any number of meters with one query, and one more for unique values; row by row."""
+
+    MOST_WINDOWS: ClassVar[int] = 5_000
+    READY: ClassVar[str] = "SELECT id, generation FROM flexmeter_meter WHERE id IN ({ids}) AND rollups_ready"
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    def read(self, scope: Scope, wanted: Sequence[Wanted]) -> frozenset[Ready]:
+        """Read all that is wanted; of its meters those whose rollups were all there. Of others it is of no use."""
+        if not wanted:
+            return frozenset()
+        apart = [asked for asked in wanted if asked.selection is not None]
+        whole = [asked for asked in wanted if asked.selection is None] if apart else wanted
+        uniques = [asked for asked in whole if Measure.UNIQUES in asked.measures]
+        ready = self.read_measures(scope, whole) if whole else None
+        if uniques:
+            self.read_uniques(scope, uniques)
+        if apart:
+            self.read_apart(scope, apart)
+        return self._ready(wanted) if ready is None or uniques or apart else ready
+
+    def _ready(self, wanted: Sequence[Wanted]) -> frozenset[Ready]:
+        """Meters that have not changed until now, and hence not since their rollups were read."""
+        ids = sorted({asked.rule.meter_id for asked in wanted})
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(self.READY.format(ids=", ".join(["%s"] * len(ids))), ids)
+            return frozenset(Ready(*row) for row in cursor.fetchall())
+
+    def read_apart(self, scope: Scope, wanted: Sequence[Wanted]) -> None:
+        """Read what is wanted of some combinations of dimensions' values, row by row."""
+        customers = _customers(scope, wanted)
+        selected = Q()
+        for asked in wanted:
+            selected |= _selected(asked)
+        rows = [
+            _of_meters(Rollup.objects.using(self.alias).filter(among([stretch])), scope, meter_ids, customers).filter(selected)
+            for stretch, meter_ids in self._meters(wanted).items()
+        ]
+        columns = ("bucket", *_OF_SERIES, *MEASURE_COLUMNS)
+        for asked, _, group, start_of_bucket, values in _dealt(rows, wanted, columns):
+            asked.merge(start_of_bucket, group, partial_of(values[3:]), values[:3])
+        uniques = [asked for asked in wanted if Measure.UNIQUES in asked.measures]
+        if uniques:
+            chosen = self._uniques(scope, uniques).filter(selected)
+            for asked, _, group, day, (*combination, value) in _dealt([chosen], uniques, ("day", *_OF_SERIES, "value")):
+                asked.merge(day, group, Partial(uniques={value}), combination)
+
+    def read_measures(self, scope: Scope, wanted: Sequence[Wanted]) -> frozenset[Ready] | None:
+        """Read counts and measures. Meters whose rollups were all there, if what was read tells; otherwise None."""
+        customers = _customers(scope, wanted)
+        rows = [
+            _of_meters(Rollup.objects.using(self.alias).filter(among([stretch])), scope, meter_ids, customers)
+            for stretch, meter_ids in self._meters(wanted).items()
+        ]
+        for asked, _, group, start_of_bucket, values in _dealt(rows, wanted, ("bucket", *MEASURE_COLUMNS)):
+            asked.merge(start_of_bucket, group, partial_of(values))
+        return None
+
+    def _meters(self, wanted: Sequence[Wanted]) -> dict[Stretch, list[str]]:
+        meters: dict[Stretch, list[str]] = {}
+        for meter_id, stretch in self.parts(wanted):
+            meters.setdefault(stretch, []).append(meter_id)
+        return meters
+
+    def parts(self, wanted: Sequence[Wanted]) -> list[Part]:
+        """The rows that together hold all that is wanted, none of which reaches out of a window."""
+        of_meters: dict[str, list[Wanted]] = {}
+        for asked in wanted:
+            of_meters.setdefault(asked.rule.meter_id, []).append(asked)
+        return [Part(meter_id, stretch) for meter_id, of_meter in of_meters.items() for stretch in self._stretches(of_meter)]
+
+    def _stretches(self, wanted: Sequence[Wanted]) -> Sequence[Stretch]:
+        edges = {asked.end for asked in wanted} | {BEGINNING if asked.start is None else asked.start for asked in wanted}
+        for asked in wanted:
+            windows = asked.windows(self.MOST_WINDOWS)
+            if windows is None:
+                return by_bucket(min(edges), max(edges))
+            edges.update(windows)
+        return stretches(sorted(edges))
+
+    def read_uniques(self, scope: Scope, wanted: Sequence[Wanted]) -> None:
+        for asked, _, group, day, (value,) in _dealt([self._uniques(scope, wanted)], wanted, ("day", "value")):
+            asked.merge(day, group, Partial(uniques={value}))
+
+    def _uniques(self, scope: Scope, wanted: Sequence[Wanted]) -> QuerySet[Any]:
+        rows = UniqueValue.objects.using(self.alias).filter(
+            day__gte=min(BEGINNING if asked.start is None else asked.start for asked in wanted),
+            day__lt=max(asked.end for asked in wanted),
+        )
+        return _of_meters(rows, scope, {asked.rule.meter_id for asked in wanted}, _customers(scope, wanted)).distinct()
+
+
+def _selected(asked: Wanted) -> Q:
+    """Rows of series with a combination that is wanted, or whose combinations are not kept apart."""
+    condition = Q()
+    for place, values in asked.selection.wanted.items() if asked.selection else ():
+        condition &= Q(**{f"{_OF_SERIES[place]}__in": sorted(values)})
+    if condition:
+        condition |= Q(series__combination=NO_GROUP)
+    return Q(series__meter_id=asked.rule.meter_id) & condition
+
+
+def _of_meters(rows: Any, scope: Scope, meter_ids: Iterable[str], customers: frozenset[str] | None) -> QuerySet[Any]:
+    chosen: QuerySet[Any] = rows.filter(series__environment=scope.environment, series__meter_id__in=sorted(meter_ids))
+    return chosen if customers is None else chosen.filter(series__external_customer_id__in=sorted(customers))
+
+
+def _customers(scope: Scope, wanted: Sequence[Wanted]) -> frozenset[str] | None:
+    if scope.external_customer_id is not None:
+        return frozenset({scope.external_customer_id})
+    return everyone(asked.customers for asked in wanted)
+
+
+def _dealt(
+    parts: Sequence[QuerySet[Any]], wanted: Sequence[Wanted], columns: Sequence[str]
+) -> Iterator[tuple[Wanted, str, UUID, Any, Sequence[Any]]]:
+    """Each row with those who want it: its customer, its group, its first column, and the others."""
+    dealt = by_rule(wanted)
+    everybody = len({asked.customers for asked in wanted}) == 1
+    customer_column = Value("", output_field=IdentifierField()) if everybody else F("series__external_customer_id")
+    keys = ("series__meter_id", "series__generation", "series__group")
+    first, *others = (rows.annotate(of=customer_column).values_list(*keys, *columns, "of") for rows in parts)
+    whole = first.union(*others, all=True) if others else first
+    for meter_id, generation, group, *rest in whole.iterator(chunk_size=5_000):
+        for asked in dealt.get((meter_id, generation), ()):
+            if everybody or asked.customers is None or rest[-1] in asked.customers:
+                yield asked, rest[-1], group, rest[0], rest[1:-1]
+
+
+def by_rule(wanted: Iterable[Wanted]) -> dict[tuple[str, int], list[Wanted]]:
+    """What is wanted, by the meter and generation it is wanted of."""
+    sorted_out: dict[tuple[str, int], list[Wanted]] = {}
+    for asked in wanted:
+        sorted_out.setdefault((asked.rule.meter_id, asked.rule.generation), []).append(asked)
+    return sorted_out
+
+
+class PostgresRollupReader(RollupReader):
+    """The same contract, with the rows of a window added up by the database.
+
+    All windows of all that is wanted are cut into the spans between any two of their beginnings and ends; a span lies in one
+    window of each, or in none.
+    """
+
+    ADDED_UP: ClassVar[str] = """
+        SELECT s.meter_id, s.generation, s."group", CASE WHEN %(by_customer)s THEN s.external_customer_id END AS customer,
+               r.span, sum(r.count), sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum)
+        FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+             AS part (meter_id, level, start, stop)
+        JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
+        CROSS JOIN LATERAL (
+            SELECT width_bucket(bucket, %(begins)s::timestamptz[]) AS span,
+                   sum(count) AS count, sum(total) AS total, sum(moment) AS moment,
+                   min(minimum) AS minimum, max(maximum) AS maximum
+            FROM flexmeter_rollup
+            WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
+            GROUP BY 1
+        ) r
+        WHERE (%(customers)s::text[] IS NULL OR s.external_customer_id = ANY(%(customers)s))
+        GROUP BY 1, 2, 3, 4, 5
+        UNION ALL
+        SELECT id, generation, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM flexmeter_meter WHERE id = ANY(%(meters)s) AND rollups_ready
+    """
+    """Followed by the meters whose rollups are complete as of the same snapshot."""
+    COUNTED: ClassVar[str] = """
+        SELECT meter_id, generation, spans, count(*)
+        FROM (
+            SELECT s.meter_id, s.generation, u.value, bit_or({one} << width_bucket(u.day, %(begins)s::timestamptz[]) - 1) AS spans
+            FROM flexmeter_series s JOIN flexmeter_uniquevalue u ON u.series_id = s.id
+            WHERE s.environment = %(environment)s AND s.meter_id = ANY(%(meters)s) AND u.day >= %(start)s AND u.day < %(end)s
+              AND (%(customers)s::text[] IS NULL OR s.external_customer_id = ANY(%(customers)s))
+            GROUP BY 1, 2, 3
+        ) v
+        GROUP BY 1, 2, 3
+    """
+
+    APART: ClassVar[str] = """
+        SELECT s.meter_id, s.generation, s."group", CASE WHEN %(by_customer)s THEN s.external_customer_id END AS customer,
+               CASE WHEN part.selected & 1 > 0 THEN s.dimension_1 END AS value_1,
+               CASE WHEN part.selected & 2 > 0 THEN s.dimension_2 END AS value_2,
+               CASE WHEN part.selected & 4 > 0 THEN s.dimension_3 END AS value_3,
+               s.combination = %(whole)s::uuid AS whole,
+               r.span, sum(r.count), sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum)
+        FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
+                    %(selected)s::int[], %(wanted)s::jsonb[])
+             AS part (meter_id, level, start, stop, selected, wanted)
+        JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
+        CROSS JOIN LATERAL (
+            SELECT width_bucket(bucket, %(begins)s::timestamptz[]) AS span,
+                   sum(count) AS count, sum(total) AS total, sum(moment) AS moment,
+                   min(minimum) AS minimum, max(maximum) AS maximum
+            FROM flexmeter_rollup
+            WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
+            GROUP BY 1
+        ) r
+        WHERE (%(customers)s::text[] IS NULL OR s.external_customer_id = ANY(%(customers)s))
+          AND (s.combination = %(whole)s::uuid OR (
+                  coalesce(part.wanted -> '0' ? s.dimension_1, true)
+              AND coalesce(part.wanted -> '1' ? s.dimension_2, true)
+              AND coalesce(part.wanted -> '2' ? s.dimension_3, true)))
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    """
+
+    def read_measures(self, scope: Scope, wanted: Sequence[Wanted]) -> frozenset[Ready] | None:
+        by_row, added_up, begins = self._sorted_out(wanted)
+        ready = self._read_added_up(scope, added_up, begins) if added_up else None
+        return super().read_measures(scope, by_row) if by_row else ready
+
+    def read_apart(self, scope: Scope, wanted: Sequence[Wanted]) -> None:
+        by_row, added_up, begins = self._sorted_out(wanted, without=frozenset({Measure.LATEST, Measure.UNIQUES}))
+        if by_row:
+            super().read_apart(scope, by_row)
+        if added_up:
+            self._read_apart(scope, added_up, begins)
+
+    def _sorted_out(
+        self, wanted: Sequence[Wanted], without: frozenset[Measure] = frozenset({Measure.LATEST})
+    ) -> tuple[list[Wanted], list[Wanted], list[datetime]]:
+        """What has to be read row by row, and what the database can add up, with where the spans of the latter begin and end."""
+        by_row: list[Wanted] = []
+        added_up: list[Wanted] = []
+        begins: set[datetime] = set()
+        for asked in wanted:
+            windows = None if without & asked.measures else asked.windows(self.MOST_WINDOWS)
+            if windows is None:
+                by_row.append(asked)
+            else:
+                added_up.append(asked)
+                begins |= {*windows, asked.end}
+        return by_row, added_up, sorted(begins)
+
+    def _read_apart(self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime]) -> None:
+        selections = {asked.rule.meter_id: asked.selection for asked in wanted if asked.selection}
+        parts = self.parts(wanted)
+        parameters = self._parameters(scope, wanted, begins, parts) | {
+            "whole": NO_GROUP,
+            "selected": [sum({1 << place for place in selections[part.meter_id].places}) for part in parts],
+            "wanted": [dumps({place: sorted(of) for place, of in selections[part.meter_id].wanted.items()}) for part in parts],
+        }
+        dealt = by_rule(wanted)
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(self.APART, parameters)
+            for meter_id, generation, group, customer, *values, whole, span, count, total, moment, least, most in cursor:
+                partial = Partial(int(count), total or ZERO, moment or ZERO, least, most)
+                combination = (None,) if whole else tuple([value or "" for value in values])
+                for asked in dealt.get((meter_id, generation), ()):
+                    if customer is None or asked.customers is None or customer in asked.customers:
+                        asked.merge(begins[span - 1], group, partial, combination)
+
+    def read_uniques(self, scope: Scope, wanted: Sequence[Wanted]) -> None:
+        begins: set[datetime] = set()
+        for asked in wanted:
+            windows = asked.windows(self.MOST_WINDOWS) if asked.counts_suffice and not asked.rule.group_by else None
+            if windows is None or asked.customers != wanted[0].customers:
+                super().read_uniques(scope, wanted)
+                return
+            begins |= {*windows, asked.end}
+        self._read_counted(scope, wanted, sorted(begins))
+
+    def _read_counted(self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime]) -> None:
+        customers = _customers(scope, wanted)
+        parameters: dict[str, Any] = {
+            "begins": _array(begins),
+            "environment": scope.environment,
+            "meters": sorted({asked.rule.meter_id for asked in wanted}),
+            "start": begins[0],
+            "end": begins[-1],
+            "customers": None if customers is None else sorted(customers),
+        }
+        filling = {
+            rule: [[asked.cell(begin, NO_GROUP) for begin in begins[:-1]] for asked in of_rule]
+            for rule, of_rule in by_rule(wanted).items()
+        }
+        # The spans a value occurred in, as bits: a number where they fit into one, otherwise a string of them.
+        one = "1::bigint" if len(begins) < 64 else f"1::bit({len(begins)})"
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(self.COUNTED.format(one=one), parameters)
+            for meter_id, generation, spans, count in cursor.fetchall():
+                alike = Alike(count)
+                bits = spans if isinstance(spans, int) else int(spans, 2)
+                for cells in filling.get((meter_id, generation), ()):
+                    for place, cell in enumerate(cells):
+                        if cell is not None and bits >> place & 1:
+                            cell.uniques.add(alike)
+
+    def _read_added_up(self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime]) -> frozenset[Ready]:
+        parameters = self._parameters(scope, wanted, begins, self.parts(wanted))
+        dealt = by_rule(wanted)
+        ready = set()
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(self.ADDED_UP, parameters)
+            for meter_id, generation, group, customer, span, count, total, moment, minimum, maximum in cursor.fetchall():
+                if span is None:
+                    ready.add(Ready(meter_id, generation))
+                    continue
+                partial = Partial(int(count), total or ZERO, moment or ZERO, minimum, maximum)
+                for asked in dealt.get((meter_id, generation), ()):
+                    if customer is None or asked.customers is None or customer in asked.customers:
+                        asked.merge(begins[span - 1], group, partial)
+        return frozenset(ready)
+
+    def _parameters(
+        self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime], parts: Sequence[Part]
+    ) -> dict[str, Any]:
+        customers = _customers(scope, wanted)
+        return {
+            "by_customer": len({asked.customers for asked in wanted}) > 1,
+            "begins": _array(begins),
+            "environment": scope.environment,
+            "meters": [part.meter_id for part in parts],
+            "levels": [part.stretch.level.value for part in parts],
+            "starts": [part.stretch.start for part in parts],
+            "ends": [part.stretch.end for part in parts],
+            "customers": None if customers is None else sorted(customers),
+        }
+
+
+def _array(instants: Sequence[datetime]) -> str:
+    """Instants as the text of an array, for which a driver takes its time."""
+    return "{" + ",".join(map(str, instants)) + "}"
+
+
+ROLLUP_READERS: dict[str, type[RollupReader]] = {"postgresql": PostgresRollupReader}
+
+
+def rollup_reader(alias: str) -> RollupReader:
+    """The rollup reader for the database behind `alias`."""
+    return ROLLUP_READERS.get(connections[alias].vendor, RollupReader)(alias)

@@ -1,0 +1,487 @@
+"""Rollup rows: appended by ingestion, recounted from events, merged by compaction.
+
+Whoever replaces rows holds the meter's row lock and deletes exactly the rows it has read; rows that ingestion appends
+meanwhile stay. Reading events and the rows they are to replace is one statement, hence one snapshot. A day's row and the
+bucket rows it repeats are only ever written together.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any, ClassVar, NamedTuple
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.db.models import Count, IntegerField, QuerySet, Value
+
+from flexmeter.aggregation import Latest, Measure, Partial
+from flexmeter.conf import conf
+from flexmeter.events import UsageEvent
+from flexmeter.fields import IdentifierField, JsonTextField
+from flexmeter.metering import DAY, NO_GROUP, MeterRule, Rollups, SeriesKey, fold
+from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue, now
+from flexmeter.properties import digest, dumps
+from flexmeter.stores.database.copying import NULL, copy_lines, line
+from flexmeter.stores.database.series import RememberedSeries
+from flexmeter.stores.database.transactions import Superseded
+from flexmeter.windows import bucket, ceiling
+
+NOTHING = Partial()
+EVENT, ROLLUP, UNIQUE = 0, 1, 2
+MEASURE_COLUMNS = (
+    "count",
+    "total",
+    "moment",
+    "minimum",
+    "maximum",
+    "latest",
+    "latest_at",
+    "latest_accepted_at",
+    "latest_event_id",
+)
+DIMENSION_COLUMNS = ("dimension_1", "dimension_2", "dimension_3")
+MOST_COMBINATIONS = 2_000
+"""How many are looked up by name; of more, all there are are read."""
+_SUMMED = frozenset({Measure.TOTAL})
+_NOTHING_ELSE = "\t".join([NULL] * 7) + "\n"
+
+
+class Row(NamedTuple):
+    """A rollup row to be: what a bucket of a series holds, of which `measures` are kept."""
+
+    series_id: int
+    bucket: datetime
+    partial: Partial
+    measures: frozenset[Measure]
+
+
+class RollupWriter:
+    """Writes rollup rows with the ORM alone, so it serves every database Django does."""
+
+    def __init__(self, alias: str, remembered: RememberedSeries | None = None) -> None:
+        self.alias = alias
+        self.remembered = remembered
+
+    def append(self, environment: str, rollups: Rollups, rules: Iterable[MeterRule]) -> None:
+        """Add partials as new rows; nothing that is already there is read or locked."""
+        changed = [
+            (series, start, partial) for (series, start), partial in rollups.items() if partial.count or partial != NOTHING
+        ]
+        if not changed:
+            return
+        by_id = {rule.meter_id: rule for rule in rules}
+        measures = {meter_id: rule.measures for meter_id, rule in by_id.items()}
+        series_ids = self.series_ids(environment, (series for series, _, _ in changed))
+        if any(rule.dimensions for rule in by_id.values()):
+            whole = {series for series, _, _ in changed if not series.combination and by_id[series.meter_id].dimensions}
+            self._note_passed(whole)
+        rows = [Row(series_ids[series], start, partial, measures[series.meter_id]) for series, start, partial in changed]
+        uniques: list[tuple[Any, ...]] = []
+        for series_id, start, partial, _ in rows:
+            if partial.uniques:
+                day = bucket(start, DAY)
+                uniques.extend((series_id, day, value) for value in partial.uniques)
+        self.insert_rows(rows)
+        if uniques:
+            self.insert_uniques(list(dict.fromkeys(uniques)))
+
+    def insert_rows(self, rows: Sequence[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
+        """Insert rollup rows."""
+        columns = ("level", "series_id", "bucket", *MEASURE_COLUMNS)
+        objects = [Rollup(**dict(zip(columns, (level, row.series_id, row.bucket, *_values(row)), strict=True))) for row in rows]
+        Rollup.objects.using(self.alias).bulk_create(objects, batch_size=500)
+
+    def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert unique values given as (series id, day, value)."""
+        objects = [UniqueValue(series_id=series_id, day=day, value=value) for series_id, day, value in rows]
+        UniqueValue.objects.using(self.alias).bulk_create(objects, batch_size=1_000)
+
+    def series_ids(self, environment: str, keys: Iterable[SeriesKey]) -> Mapping[SeriesKey, int]:
+        """Ids of the series, and maybe of others, made where missing; in sorted order, so that writers do not deadlock.
+
+        Combinations beyond FLEXMETER_MAX_DIMENSION_GROUPS have the id of the series that keeps none apart.
+        """
+        known = self.remembered.known() if self.remembered else {}
+        unknown = {key for key in keys if key not in known}
+        if not unknown:
+            return known
+        found = self._find_series(environment, unknown)
+        missing = unknown - found.keys()
+        if missing:
+            beyond = self._beyond(environment, missing)
+            self._note_passed(beyond)
+            wanted = missing - beyond.keys() | {key for key in beyond.values() if key not in known and key not in found}
+            self._make_series(environment, sorted(wanted))
+            found |= self._find_series(environment, wanted)
+            if not wanted <= found.keys():
+                raise Superseded  # made by a transaction that this snapshot does not see
+            found |= {key: found[together] if together in found else known[together] for key, together in beyond.items()}
+        if self.remembered:
+            self.remembered.learn(found)
+        return ChainMap(found, known)  # type: ignore[arg-type]  # only read
+
+    def _beyond(self, environment: str, missing: Collection[SeriesKey]) -> dict[SeriesKey, SeriesKey]:
+        """Of series to be made, those that would be too many, each with the one that is counted in instead."""
+        apart: dict[tuple[str, int, str], list[SeriesKey]] = {}
+        for key in sorted(missing):
+            if key.combination:
+                apart.setdefault(key[:3], []).append(key)
+        if not apart:
+            return {}
+        series = Series.objects.using(self.alias).filter(
+            environment=environment,
+            meter_id__in={meter_id for meter_id, _, _ in apart},
+            external_customer_id__in={customer for _, _, customer in apart},
+        )
+        identity = ("meter_id", "generation", "external_customer_id")
+        counted = series.exclude(combination=NO_GROUP).values_list(*identity).annotate(Count("id")).order_by()
+        left = {(meter, generation, name): conf.MAX_DIMENSION_GROUPS - count for meter, generation, name, count in counted}
+        beyond = [key for place, keys in apart.items() for key in keys[max(left.get(place, conf.MAX_DIMENSION_GROUPS), 0) :]]
+        return {key: key._replace(combination=()) for key in beyond}
+
+    def _note_passed(self, series: Iterable[SeriesKey]) -> None:
+        """Let the meters tell, once this is committed, that they do not keep all combinations apart."""
+        alias = self.alias
+        for meter_id, generation in sorted({(key.meter_id, key.generation) for key in series}):
+            note = functools.partial(_note_passed, meter_id, generation, alias)
+            transaction.on_commit(note, using=alias, robust=True)
+
+    def _find_series(self, environment: str, keys: Iterable[SeriesKey]) -> dict[SeriesKey, int]:
+        wanted = set(keys)
+        customers = sorted({key.external_customer_id for key in wanted})
+        meters = {key.meter_id for key in wanted}
+        combinations = {_digest(key.combination) for key in wanted}
+        found: dict[SeriesKey, int] = {}
+        for start in range(0, len(customers), 2_000):
+            rows = Series.objects.using(self.alias).filter(
+                environment=environment,
+                meter_id__in=meters,
+                external_customer_id__in=customers[start : start + 2_000],
+            )
+            if not any(key.group for key in wanted):
+                rows = rows.filter(group=NO_GROUP)
+            if len(combinations) <= MOST_COMBINATIONS:
+                rows = rows.filter(combination__in=combinations)
+            columns = ("id", "meter_id", "generation", "external_customer_id", "group", *DIMENSION_COLUMNS)
+            for series_id, meter_id, generation, customer, group, *values in rows.values_list(*columns):
+                key = SeriesKey(meter_id, generation, customer, group.int, tuple(value for value in values if value is not None))
+                if key in wanted:
+                    found[key] = series_id
+        return found
+
+    def _make_series(self, environment: str, keys: Sequence[SeriesKey]) -> None:
+        objects = [
+            Series(
+                environment=environment,
+                meter_id=key.meter_id,
+                generation=key.generation,
+                external_customer_id=key.external_customer_id,
+                group=UUID(int=key.group),
+                combination=_digest(key.combination),
+                **dict(zip(DIMENSION_COLUMNS, key.combination, strict=False)),
+            )
+            for key in keys
+        ]
+        if connections[self.alias].vendor == "mysql":
+            # Its INSERT IGNORE would swallow other errors too; assigning a column to itself swallows none.
+            Series.objects.using(self.alias).bulk_create(
+                objects, batch_size=500, update_conflicts=True, update_fields=["generation"]
+            )
+        else:
+            Series.objects.using(self.alias).bulk_create(objects, batch_size=500, ignore_conflicts=True)
+
+    def lock_meter(self, meter_id: str) -> Meter | None:
+        """The meter as it is now, locked against other replacing of its rows; None if it is gone."""
+        return Meter.objects.using(self.alias).select_for_update().filter(pk=meter_id).first()
+
+    def recount(
+        self, environment: str, rule: MeterRule, customers: Sequence[str], start: datetime | None, end: datetime | None
+    ) -> int:
+        """Replace what the rollups say of customers in [start, end) by what the events say; returns the events read.
+
+        `start` and `end` lie on the rule's recount grain (None: open). The caller holds the meter's row lock.
+        Appended rows of transactions that commit meanwhile are neither read nor lost.
+        """
+        self._break_up_days(environment, rule, customers, start, end)
+        doomed: dict[int, list[int]] = {ROLLUP: [], UNIQUE: []}
+        read = 0
+
+        def events() -> Iterator[UsageEvent]:
+            nonlocal read
+            for kind, row_id, *columns in self._snapshot(environment, rule, customers, start, end):
+                if kind == EVENT:
+                    read += 1
+                    event_id, customer, timestamp, accepted_at, properties = columns
+                    yield UsageEvent(event_id, rule.event_name, customer, timestamp, accepted_at, properties)
+                else:
+                    doomed[kind].append(row_id)
+
+        rollups = fold(events(), [rule])
+        self._delete(Rollup.objects, doomed[ROLLUP])
+        self._delete(UniqueValue.objects, doomed[UNIQUE])
+        self.append(environment, rollups, [rule])
+        return read
+
+    def _break_up_days(
+        self, environment: str, rule: MeterRule, customers: Sequence[str], start: datetime | None, end: datetime | None
+    ) -> None:
+        """Have no rows of days that reach into [start, end), and their buckets as if they had just been appended."""
+        found = self._series(environment, rule, customers).values_list("id", flat=True)
+        first = None if start is None else bucket(start, DAY)
+        last = None if end is None else ceiling(end, DAY)
+        series_ids = list(found)
+        for place in range(0, len(series_ids), 5_000):
+            rows = Rollup.objects.using(self.alias).filter(series_id__in=series_ids[place : place + 5_000])
+            rows = _within(rows, "bucket", first, last)
+            rows.filter(level=Rollup.Level.DAY)._raw_delete(self.alias)
+            rows.filter(level=Rollup.Level.BUCKET).update(level=Rollup.Level.APPENDED)
+
+    def _series(self, environment: str, rule: MeterRule, customers: Sequence[str]) -> QuerySet[Series]:
+        return Series.objects.using(self.alias).filter(
+            environment=environment, meter_id=rule.meter_id, generation=rule.generation, external_customer_id__in=customers
+        )
+
+    def _snapshot(
+        self, environment: str, rule: MeterRule, customers: Sequence[str], start: datetime | None, end: datetime | None
+    ) -> Iterator[tuple[Any, ...]]:
+        events = (
+            Event.objects.using(self.alias)
+            .in_environment(environment)
+            .named(rule.event_name)
+            .between(start, end)
+            .filter(external_customer_id__in=customers)
+        )
+        nothing = [
+            Value(None, output_field=IdentifierField(max_length=255)),
+            Value(None, output_field=IdentifierField(max_length=255)),
+            Value(None, output_field=Event._meta.get_field("timestamp")),
+            Value(None, output_field=Event._meta.get_field("timestamp")),
+            Value(None, output_field=JsonTextField()),
+        ]
+        series = self._series(environment, rule, customers)
+        rollups = _within(Rollup.objects.using(self.alias).filter(series__in=series), "bucket", start, end)
+        parts = [rollups.values_list(Value(ROLLUP, output_field=IntegerField()), "id", *nothing)]
+        if Measure.UNIQUES in rule.measures:
+            uniques = _within(UniqueValue.objects.using(self.alias).filter(series__in=series), "day", start, end)
+            parts.append(uniques.values_list(Value(UNIQUE, output_field=IntegerField()), "id", *nothing))
+        columns = ("id", "event_id", "external_customer_id", "timestamp", "accepted_at", "properties")
+        whole = events.values_list(Value(EVENT, output_field=IntegerField()), *columns).union(*parts, all=True)
+        yield from whole.iterator(chunk_size=2_000)
+
+    def _delete(self, manager: Any, ids: Sequence[int]) -> None:
+        for start in range(0, len(ids), 5_000):
+            chosen = ids[start : start + 5_000]
+            if manager.using(self.alias).filter(id__in=chosen)._raw_delete(self.alias) != len(chosen):
+                raise Superseded
+
+    def merge_rows(self, rule: MeterRule, series_ids: Sequence[int]) -> int:
+        """Merge what was appended into one row for each bucket and one for each UTC day, and unique values that
+        repeat; returns how many rows were appended or repeated.
+
+        The caller holds the meter's row lock.
+        """
+        return self._merge_rollups(rule, series_ids) + self._merge_uniques(series_ids)
+
+    def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> int:
+        rows = Rollup.objects.using(self.alias).filter(series_id__in=series_ids)
+        doomed: list[int] = []
+        buckets: dict[tuple[int, datetime], Partial] = {}
+        days: dict[tuple[int, datetime], Partial] = {}
+        for row_id, series_id, start, *values in _identified(rows.filter(level=Rollup.Level.APPENDED)):
+            partial = partial_of(values)
+            buckets.setdefault((series_id, start), Partial()).merge(partial)
+            days.setdefault((series_id, bucket(start, DAY)), Partial()).merge(partial)
+            doomed.append(row_id)
+        appended = len(doomed)
+        for level, merged in ((Rollup.Level.BUCKET, buckets), (Rollup.Level.DAY, days)):
+            for row_id, series_id, start, *values in _identified(self._held(rows.filter(level=level), merged)):
+                if (series_id, start) in merged:
+                    merged[series_id, start].merge(partial_of(values))
+                    doomed.append(row_id)
+        self._delete(Rollup.objects, doomed)
+        for level, merged in ((Rollup.Level.BUCKET, buckets), (Rollup.Level.DAY, days)):
+            # What all events have left says nothing any more.
+            kept = [Row(*key, partial, rule.measures) for key, partial in merged.items() if partial != NOTHING]
+            self.insert_rows(kept, level)
+        return appended
+
+    def _held(self, rows: QuerySet[Rollup], wanted: Collection[tuple[int, datetime]]) -> QuerySet[Rollup]:
+        """Rows that may be of these series and starts, and maybe others."""
+        starts = [start for _, start in wanted]
+        return rows.filter(bucket__gte=min(starts), bucket__lte=max(starts)) if starts else rows.none()
+
+    def _merge_uniques(self, series_ids: Sequence[int]) -> int:
+        seen: set[tuple[Any, ...]] = set()
+        doomed = []
+        rows = UniqueValue.objects.using(self.alias).filter(series_id__in=series_ids)
+        for row_id, *key in rows.values_list("id", "series_id", "day", "value"):
+            if tuple(key) in seen:
+                doomed.append(row_id)
+            seen.add(tuple(key))
+        self._delete(UniqueValue.objects, doomed)
+        return len(doomed)
+
+
+def _note_passed(meter_id: str, generation: int, alias: str) -> None:
+    """Have the meter tell since when a customer's combinations of values are not all kept apart."""
+    current = Meter.objects.using(alias).filter(pk=meter_id, generation=generation, dimensions_passed_at=None)
+    if current.exists():
+        current.update(dimensions_passed_at=now())
+
+
+def _digest(combination: tuple[str, ...]) -> UUID:
+    return digest(dumps(combination)) if combination else NO_GROUP
+
+
+def _identified(rows: QuerySet[Rollup]) -> Iterator[tuple[Any, ...]]:
+    """Rows as (id, series id, start, *MEASURE_COLUMNS)."""
+    return rows.values_list("id", "series_id", "bucket", *MEASURE_COLUMNS).iterator(chunk_size=5_000)
+
+
+class PostgresRollupWriter(RollupWriter):
+    """The same contract, appending a handful of rows with one INSERT and more with COPY."""
+
+    COPY_FROM: ClassVar[int] = 20
+    COPY_ROLLUPS: ClassVar[str] = """
+        COPY flexmeter_rollup (level, series_id, bucket, count, total, moment, minimum, maximum,
+                               latest, latest_at, latest_accepted_at, latest_event_id) FROM STDIN
+    """
+    INSERT_ROLLUPS: ClassVar[str] = """
+        INSERT INTO flexmeter_rollup (level, series_id, bucket, count, total, moment, minimum, maximum,
+                                      latest, latest_at, latest_accepted_at, latest_event_id)
+        SELECT %s, * FROM unnest(
+            %s::bigint[], %s::timestamptz[], %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[],
+            %s::numeric[], %s::timestamptz[], %s::timestamptz[], %s::text[]
+        )
+    """
+    INSERT_UNIQUES: ClassVar[str] = """
+        INSERT INTO flexmeter_uniquevalue (series_id, day, value)
+        SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::uuid[])
+    """
+    COPY_UNIQUES: ClassVar[str] = "COPY flexmeter_uniquevalue (series_id, day, value) FROM STDIN"
+
+    def insert_rows(self, rows: Sequence[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
+        if len(rows) < self.COPY_FROM:
+            columns = ((row.series_id, row.bucket, *_values(row)) for row in rows)
+            self._insert(self.INSERT_ROLLUPS, [level.value], columns)
+        else:
+            copy_lines(self.alias, self.COPY_ROLLUPS, _lines(rows, level))
+
+    def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        if len(rows) < self.COPY_FROM:
+            self._insert(self.INSERT_UNIQUES, [], rows)
+        else:
+            copy_lines(self.alias, self.COPY_UNIQUES, map(line, rows))
+
+    def _insert(self, sql: str, first: list[Any], rows: Iterable[tuple[Any, ...]]) -> None:
+        if columns := [list(column) for column in zip(*rows, strict=True)]:
+            with connections[self.alias].cursor() as cursor:
+                cursor.execute(sql, [*first, *columns])
+
+
+class SqliteRollupWriter(RollupWriter):
+    """The same contract with executemany."""
+
+    INSERT_ROLLUPS: ClassVar[str] = """
+        INSERT INTO flexmeter_rollup (level, series_id, bucket, count, total, moment, minimum, maximum,
+                                      latest, latest_at, latest_accepted_at, latest_event_id)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    """
+    INSERT_UNIQUES: ClassVar[str] = "INSERT INTO flexmeter_uniquevalue (series_id, day, value) VALUES (%s, %s, %s)"
+
+    def insert_rows(self, rows: Sequence[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
+        self._insert(self.INSERT_ROLLUPS, ((level.value, row.series_id, row.bucket, *_values(row)) for row in rows))
+
+    def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._insert(self.INSERT_UNIQUES, rows)
+
+    def _insert(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        instant = connections[self.alias].ops.adapt_datetimefield_value
+        stored: dict[type, Callable[[Any], Any]] = {datetime: instant, Decimal: str, UUID: attrgetter("hex")}
+        kept = ([stored[type(value)](value) if type(value) in stored else value for value in row] for row in rows)
+        with connections[self.alias].cursor() as cursor:
+            cursor.executemany(sql, list(kept))
+
+
+class PlannedRollups(RollupWriter):
+    """Keeps rows instead of writing them, as tuples of columns. Raises KeyError for a series that is not remembered."""
+
+    def __init__(self, alias: str, remembered: RememberedSeries) -> None:
+        super().__init__(alias, remembered)
+        self.rows: list[tuple[Any, ...]] = []
+        self.uniques: list[tuple[Any, ...]] = []
+
+    def insert_rows(self, rows: Sequence[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
+        self.rows += [(level.value, row.series_id, row.bucket, *_values(row)) for row in rows]
+
+    def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self.uniques += rows
+
+    def series_ids(self, environment: str, keys: Iterable[SeriesKey]) -> Mapping[SeriesKey, int]:
+        return self.remembered.known() if self.remembered else {}
+
+
+def _lines(rows: Sequence[Row], level: Rollup.Level) -> Iterator[str]:
+    """Rows as lines of PostgresRollupWriter.COPY_ROLLUPS."""
+    of_level = f"{level.value}\t"
+    starts: dict[datetime, str] = {}
+    contents: dict[tuple[int, frozenset[Measure]], str] = {}  # meters that count alike share their partials
+    for row in rows:
+        series_id, start, partial, measures = row
+        began = starts.get(start) or starts.setdefault(start, str(start))
+        content = contents.get((id(partial), measures))
+        if content is None:
+            if measures <= _SUMMED:
+                content = f"{partial.count}\t{partial.total if measures else NULL}\t{_NOTHING_ELSE}"
+            else:
+                content = line(_values(row))
+            contents[id(partial), measures] = content
+        yield f"{of_level}{series_id}\t{began}\t{content}"
+
+
+def partial_of(values: Sequence[Any]) -> Partial:
+    """The partial a row holds, given its MEASURE_COLUMNS."""
+    count, total, moment, minimum, maximum, latest, latest_at, latest_accepted_at, latest_event_id = values
+    partial = Partial(count=count, minimum=minimum, maximum=maximum)
+    if total is not None:
+        partial.total = total
+    if moment is not None:
+        partial.moment = moment
+    if latest is not None:
+        partial.latest = Latest(latest_at, latest_accepted_at, latest_event_id, latest)
+    return partial
+
+
+def _values(row: Row) -> tuple[Any, ...]:
+    partial, measures = row.partial, row.measures
+    latest = partial.latest if Measure.LATEST in measures else None
+    return (
+        partial.count,
+        partial.total if Measure.TOTAL in measures else None,
+        partial.moment if Measure.MOMENT in measures else None,
+        partial.minimum if Measure.MINIMUM in measures else None,
+        partial.maximum if Measure.MAXIMUM in measures else None,
+        latest.value if latest else None,
+        latest.timestamp if latest else None,
+        latest.accepted_at if latest else None,
+        latest.event_id if latest else None,
+    )
+
+
+def _within(rows: QuerySet[Any], column: str, start: datetime | None, end: datetime | None) -> QuerySet[Any]:
+    if start is not None:
+        rows = rows.filter(**{f"{column}__gte": start})
+    return rows if end is None else rows.filter(**{f"{column}__lt": end})
+
+
+ROLLUP_WRITERS: dict[str, type[RollupWriter]] = {"postgresql": PostgresRollupWriter, "sqlite": SqliteRollupWriter}
+
+
+def rollup_writer(alias: str, remembered: RememberedSeries | None = None) -> RollupWriter:
+    """The rollup writer for the database behind `alias`."""
+    return ROLLUP_WRITERS.get(connections[alias].vendor, RollupWriter)(alias, remembered)

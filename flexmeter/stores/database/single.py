@@ -1,0 +1,150 @@
+"""One event into the ledger and its rollups with one message to PostgreSQL, where all that this takes is remembered.
+
+The statements of a message are one transaction, and each sees what was committed before it began. So the second, which
+begins with the lock on the meters held, sees whether terms and rules are still those that this process remembers. If they
+are not, or if the event's id is stored already, it writes nothing, and the event goes the way of all others.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from typing import ClassVar, NamedTuple
+
+from django.db import OperationalError, connections
+
+from flexmeter.conf import conf
+from flexmeter.events import UsageEvent
+from flexmeter.metering import fold
+from flexmeter.stores.database.locks import PostgresMeterLock, Terms
+from flexmeter.stores.database.rollups import PlannedRollups
+from flexmeter.stores.database.rules import VERSIONS, Rulebook
+from flexmeter.stores.database.series import RememberedSeries
+from flexmeter.stores.database.transactions import is_transient
+
+MOST_REMEMBERED = 10_000
+
+
+class _Known(NamedTuple):
+    terms: Terms
+    rulebook: Rulebook
+
+
+class SingleWriter:
+    """For databases without such a way: remembers nothing, and writes nothing."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    def write(self, environment: str, event: UsageEvent, now: datetime) -> bool:
+        """Store and count an event in a transaction of its own, which may not be inside another one.
+
+        False: it is not new, or not all that this takes is known; nothing was written.
+        """
+        return False
+
+    def learn(self, environment: str, event_name: str, terms: Terms, rulebook: Rulebook) -> None:
+        """Remember what an event of this name was counted by. The transaction that has read it has changed none of it."""
+
+
+class PostgresSingleWriter(SingleWriter):
+    """The same contract, kept by statements that PostgreSQL takes in one message."""
+
+    MOST_ROWS: ClassVar[int] = 50
+    SQL: ClassVar[str] = f"""
+        {PostgresMeterLock.SHARE};
+        WITH agreed AS (
+            SELECT FROM flexmeter_environment
+            WHERE name = %s AND created_at = %s AND pruned_before IS NOT DISTINCT FROM %s AND %s = (
+                SELECT {VERSIONS} FROM flexmeter_meter WHERE environment = %s AND event_name = %s AND status <> 'deleted'
+            )
+        ), stored AS (
+            INSERT INTO flexmeter_event (environment, event_id, event_name, external_customer_id, customer_id, source,
+                                         timestamp, accepted_at, ingested_at, properties, sender)
+            SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s FROM agreed
+            ON CONFLICT (environment, event_id) DO NOTHING
+            RETURNING 1
+        )
+    """  # noqa: S608  # made of constants
+    COUNTED: ClassVar[str] = """
+        , counted AS (
+            INSERT INTO flexmeter_rollup (level, series_id, bucket, count, total, moment, minimum, maximum,
+                                          latest, latest_at, latest_accepted_at, latest_event_id)
+            SELECT part.* FROM stored, (VALUES {rows}) AS part
+        )
+    """
+    COUNTED_ROW: ClassVar[str] = (
+        "(%s::smallint, %s::bigint, %s::timestamptz, %s::bigint, %s::numeric, %s::numeric, %s::numeric, %s::numeric,"
+        " %s::numeric, %s::timestamptz, %s::timestamptz, %s::text)"
+    )
+    LISTED: ClassVar[str] = """
+        , listed AS (
+            INSERT INTO flexmeter_uniquevalue (series_id, day, value) SELECT part.* FROM stored, (VALUES {rows}) AS part
+        )
+    """
+    LISTED_ROW: ClassVar[str] = "(%s::bigint, %s::timestamptz, %s::uuid)"
+    STORED: ClassVar[str] = "SELECT 1 FROM stored"
+
+    _known: ClassVar[dict[tuple[str, str, str, str], _Known]] = {}
+
+    def write(self, environment: str, event: UsageEvent, now: datetime) -> bool:
+        known = self._known.get(self._place(environment, event.event_name))
+        if known is None:
+            return False
+        floor, since = known.terms
+        if floor is not None and event.timestamp < floor:
+            return False
+        rules, versions = known.rulebook
+        rollups = PlannedRollups(self.alias, RememberedSeries(self.alias, environment, since))
+        try:
+            rollups.append(environment, fold([event], rules), rules)
+        except KeyError:  # a series that is not remembered
+            return False
+        if len(rollups.rows) + len(rollups.uniques) > self.MOST_ROWS:
+            return False
+        parameters = [
+            *PostgresMeterLock.key(environment), environment, since, floor, versions, environment, event.event_name,
+            environment, event.event_id, event.event_name, event.external_customer_id, event.customer_id, event.source,
+            event.timestamp, event.accepted_at, now, event.properties_json, event.sender or None,
+        ]  # fmt: skip
+        for row in (*rollups.rows, *rollups.uniques):
+            parameters += row
+        try:
+            with connections[self.alias].cursor() as cursor:
+                cursor.execute(_message(len(rollups.rows), len(rollups.uniques)), parameters)
+                cursor.nextset()
+                return cursor.fetchone() is not None
+        except OperationalError as error:
+            if is_transient(error):
+                return False
+            raise
+
+    def learn(self, environment: str, event_name: str, terms: Terms, rulebook: Rulebook) -> None:
+        if len(self._known) >= MOST_REMEMBERED:
+            self._known.clear()  # names are the senders' to choose
+        self._known[self._place(environment, event_name)] = _Known(terms, rulebook)
+
+    def _place(self, environment: str, event_name: str) -> tuple[str, str, str, str]:
+        return self.alias, environment, event_name, conf.COUNT_UNIQUE_MISSING  # which is part of a rule
+
+
+@lru_cache
+def _message(rows: int, uniques: int) -> str:
+    parts = PostgresSingleWriter
+    message = parts.SQL
+    if rows:
+        message += parts.COUNTED.format(rows=", ".join([parts.COUNTED_ROW] * rows))
+    if uniques:
+        message += parts.LISTED.format(rows=", ".join([parts.LISTED_ROW] * uniques))
+    return message + parts.STORED
+
+
+def single_writer(alias: str) -> SingleWriter | None:
+    """The writer of single events for the database behind `alias`; None inside a transaction."""
+    connection = connections[alias]
+    if connection.in_atomic_block or not connection.get_autocommit():
+        return None
+    # A message with several statements can only have its parameters bound by the driver.
+    if connection.vendor != "postgresql" or connection.features.uses_server_side_binding:  # type: ignore[attr-defined]
+        return SingleWriter(alias)
+    return PostgresSingleWriter(alias)

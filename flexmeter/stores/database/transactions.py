@@ -1,0 +1,75 @@
+"""Which database is used, and transactions that are repeated when concurrent work gets in their way."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import OperationalError, connections, router, transaction
+
+from flexmeter.exceptions import EnvironmentBusy
+
+T = TypeVar("T")
+
+ATTEMPTS = 30
+"""Many, for InnoDB ends most of those who insert the same few ids at once, and picks the victim anew each time."""
+LONGEST_PAUSE_SECONDS = 0.32
+PATIENCE_SECONDS = 30.0
+"""How long a transaction is attempted again; what a database waits for locks within an attempt comes on top."""
+_TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+_TRANSIENT_MYSQL = {1205, 1213, 1020}  # lock wait timeout, deadlock, record changed since last read
+_TRANSIENT_SQLITE = {5, 6}  # busy, locked: its lock is not handed out in turn, so that a writer can wait in vain
+
+
+class Superseded(Exception):
+    """Rows this transaction was about to replace were replaced by another; it must start over."""
+
+
+def write_alias() -> str:
+    """The database alias that events are written to, as the project's routers say."""
+    from flexmeter.models import Event
+
+    return router.db_for_write(Event)
+
+
+def read_alias() -> str:
+    """The database alias that questions are answered from, as the project's routers say."""
+    from flexmeter.models import Event
+
+    return router.db_for_read(Event)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether repeating the whole transaction may succeed."""
+    if isinstance(error, Superseded):
+        return True
+    if not isinstance(error, OperationalError):
+        return False
+    if getattr(error.__cause__, "sqlstate", None) in _TRANSIENT_SQLSTATES:
+        return True
+    if getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _TRANSIENT_SQLITE:
+        return True
+    return bool(error.args) and error.args[0] in _TRANSIENT_MYSQL
+
+
+def in_transaction(alias: str, work: Callable[[], T]) -> T:
+    """Run `work` in a transaction and return what it returns.
+
+    At the outermost level deadlocks and serialization failures are retried a bounded number of times, then
+    EnvironmentBusy is raised. Inside a caller's transaction nothing can be retried here: the error goes to the caller.
+    """
+    nested = connections[alias].in_atomic_block
+    started = time.monotonic()
+    for attempt in range(ATTEMPTS):
+        try:
+            with transaction.atomic(using=alias):
+                return work()
+        except (OperationalError, Superseded) as error:
+            if not is_transient(error) or (nested and not isinstance(error, Superseded)):
+                raise
+            if attempt + 1 == ATTEMPTS or time.monotonic() - started > PATIENCE_SECONDS:
+                raise EnvironmentBusy("Other writers kept getting in the way; nothing was changed. Try again.") from error
+        time.sleep(random.uniform(0, min(0.01 * 2**attempt, LONGEST_PAUSE_SECONDS)))  # noqa: S311  # spreads out the contenders, no secret
+    raise AssertionError("unreachable")
