@@ -1,0 +1,165 @@
+"""Events into the ledger and into every rollup they touch, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from flexmeter.events import UsageEvent, format_timestamp
+from flexmeter.exceptions import InvalidEvent
+from flexmeter.metering import DAY, MeterRule, Rollups, fold
+from flexmeter.models import DEFAULT_ENVIRONMENT
+from flexmeter.models import now as current_instant
+from flexmeter.stores.database.locks import meter_lock
+from flexmeter.stores.database.rollups import RollupWriter, rollup_writer
+from flexmeter.stores.database.rules import rules_for
+from flexmeter.stores.database.series import RememberedSeries
+from flexmeter.stores.database.single import single_writer
+from flexmeter.stores.database.transactions import in_transaction, write_alias
+from flexmeter.stores.database.writers import Written, writer
+from flexmeter.windows import bucket, next_bucket
+
+CUSTOMERS_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What became of a batch: `stored` for the first time, `replaced` by later values, `repeated` without effect,
+    `rejected` because stored values stand (see FLEXMETER_REPEATED_EVENT)."""
+
+    stored: int = 0
+    replaced: int = 0
+    repeated: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: Ingested) -> Ingested:
+        return Ingested(
+            self.stored + other.stored,
+            self.replaced + other.replaced,
+            self.repeated + other.repeated,
+            self.rejected + other.rejected,
+        )
+
+
+def ingest(events: Sequence[UsageEvent], *, environment: str = DEFAULT_ENVIRONMENT, using: str | None = None) -> Ingested:
+    """Store `events` and count them in every meter of the environment, in one transaction.
+
+    Safe to call again, in any order: an event replaces a stored one only if it was accepted later, so a batch whose
+    outcome is unknown can simply be sent again. Inside a caller's transaction it commits and rolls back with it.
+
+    Raises InvalidEvent for an event older than the environment's retention floor, and EnvironmentBusy when other
+    writers kept getting in the way; either way nothing was stored.
+    """
+    if not events:
+        return Ingested()
+    alias = using or write_alias()
+    single = single_writer(alias) if len(events) == 1 else None
+    if single is not None and single.write(environment, events[0], current_instant()):
+        return Ingested(stored=1)
+
+    def write_and_count() -> Ingested:
+        floor, since = terms = meter_lock(alias).share(environment)
+        _refuse_pruned(events, floor)
+        rulebook = rules_for(environment, {event.event_name for event in events}, alias)
+        if single is not None:
+            single.learn(environment, events[0].event_name, terms, rulebook)
+        rules = rulebook.rules
+        ahead = _Ahead(events, rules)
+        written = writer(alias).write(environment, events, now=current_instant(), floor=floor, meanwhile=ahead.fold)
+        _count(environment, written, rules, rollup_writer(alias, RememberedSeries(alias, environment, since)), ahead)
+        return Ingested(len(written.new), len(written.replaced), written.repeated, written.rejected)
+
+    return in_transaction(alias, write_and_count)
+
+
+class _Ahead:
+    """Folds a batch while the database stores it, in the hope that all of it is new."""
+
+    def __init__(self, events: Sequence[UsageEvent], rules: Sequence[MeterRule]) -> None:
+        self._events, self._rules = events, rules
+        self._partials: Rollups | None = None
+
+    def fold(self) -> None:
+        self._partials = fold(self._events, self._rules)
+
+    def partials(self, written: Written, rules: Sequence[MeterRule]) -> Rollups:
+        """The partials of what turned out to be new."""
+        if self._partials is not None and len(written.new) == len(self._events) and rules is self._rules:
+            return self._partials
+        return fold(written.new, rules)
+
+
+def _refuse_pruned(events: Sequence[UsageEvent], floor: datetime | None) -> None:
+    if floor is None:
+        return
+    for index, event in enumerate(events):
+        if event.timestamp < floor:
+            reason = f"lies before {format_timestamp(floor)}, the start of what is retained here"
+            error = InvalidEvent("timestamp", "pruned", reason)
+            raise error.within(f"events[{index}]") if len(events) > 1 else error
+
+
+def _count(environment: str, written: Written, rules: list[MeterRule], rollups: RollupWriter, ahead: _Ahead) -> None:
+    if written.replaced:
+        names = {old.event_name for old, _ in written.replaced} - {rule.event_name for rule in rules}
+        if names:
+            rules = rules + rules_for(environment, names, rollups.alias).rules
+    subtracting = [rule for rule in rules if rule.subtracts]
+    others = [rule for rule in rules if not rule.subtracts]
+    partials = ahead.partials(written, rules)
+    fold([old for old, _ in written.replaced], subtracting, partials, sign=-1)
+    fold([new for _, new in written.replaced], subtracting, partials)
+    spans = _spans_touched(written.replaced, others)
+    if spans:
+        for meter_id in sorted({span.rule.meter_id for span in spans}):
+            rollups.lock_meter(meter_id)  # before any series is made, as a rebuild does
+        keys = partials.keys() | fold([new for _, new in written.replaced], others).keys()
+        rollups.series_ids(environment, {series for series, _ in keys})  # all at once, hence in the order of other writers
+        grains = {rule.meter_id: rule.recount_grain for rule in rules}
+        recounted = {(span.rule.meter_id, span.customer, span.start) for span in spans}
+        partials = {  # what is recounted is read from the events themselves, the new ones among them
+            (series, start): partial
+            for (series, start), partial in partials.items()
+            if (series.meter_id, series.external_customer_id, bucket(start, grains[series.meter_id])) not in recounted
+        }
+    rollups.append(environment, partials, rules)
+    for (rule, start, end), customers in sorted(_joined(spans).items(), key=lambda item: (item[0][0].meter_id, item[0][1:])):
+        for place in range(0, len(customers), CUSTOMERS_AT_ONCE):
+            rollups.recount(environment, rule, customers[place : place + CUSTOMERS_AT_ONCE], start, end)
+
+
+class _Span(NamedTuple):
+    rule: MeterRule
+    customer: str
+    start: datetime
+
+
+def _spans_touched(replaced: Sequence[tuple[UsageEvent, UsageEvent]], rules: Sequence[MeterRule]) -> set[_Span]:
+    """The spans that events left and entered."""
+    return {
+        _Span(rule, event.external_customer_id, bucket(event.timestamp, rule.recount_grain))
+        for pair in replaced
+        for event in pair
+        for rule in rules
+        if rule.matches(event)
+    }
+
+
+def _joined(spans: Iterable[_Span]) -> dict[tuple[MeterRule, datetime, datetime], list[str]]:
+    """Customers by rule and stretch: spans of one customer that touch, within a day, are recounted at once."""
+    stretches: list[tuple[_Span, datetime]] = []
+    for span in sorted(spans, key=lambda span: (span.rule.meter_id, span.customer, span.start)):
+        end = next_bucket(span.start, span.rule.recount_grain)
+        if stretches:
+            first, reached = stretches[-1]
+            same = (first.rule, first.customer, bucket(first.start, DAY)) == (span.rule, span.customer, bucket(span.start, DAY))
+            if same and reached == span.start:
+                stretches[-1] = (first, end)
+                continue
+        stretches.append((span, end))
+    joined: dict[tuple[MeterRule, datetime, datetime], list[str]] = {}
+    for span, end in stretches:
+        joined.setdefault((span.rule, span.start, end), []).append(span.customer)
+    return joined
