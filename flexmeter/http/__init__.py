@@ -1,0 +1,1 @@
+"""The HTTP API: views, parsing, authentication and the error envelope."""

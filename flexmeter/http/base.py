@@ -1,0 +1,123 @@
+"""What all views of the API share: who may call, how bodies are read, and what every answer carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+from django.db import connections
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
+from django.utils.module_loading import import_string
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import NotFound
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
+from rest_framework.views import APIView
+
+from flexmeter import inbox
+from flexmeter.conf import conf
+from flexmeter.events import new_id
+from flexmeter.http.authentication import Credentials, HasScope
+from flexmeter.http.bodies import AnyJsonParser, JsonOnly, JsonRenderer, drain, json_object, query_parameters
+from flexmeter.http.errors import exception_handler
+from flexmeter.http.throttling import KeyThrottle
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class ApiView(APIView):
+    """Base of the API's views; independent of the host project's REST_FRAMEWORK settings.
+
+    `scopes` names the scope each method needs ("read" where it names none); `binding_message` begins the message for
+    a request of the wrong shape.
+    """
+
+    scopes: ClassVar[Mapping[str, str]] = {}
+    binding_message: ClassVar[str] = "Please check the request payload"
+
+    permission_classes: ClassVar[list[type[BasePermission]]] = [HasScope]  # type: ignore[misc]
+    renderer_classes = (JsonRenderer,)
+    parser_classes = (AnyJsonParser,)
+    throttle_classes: Sequence[type[BaseThrottle]] = (KeyThrottle,)
+    content_negotiation_class = JsonOnly
+    versioning_class = None
+    request_id = ""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        view = super().as_view(**initkwargs)
+        # Ingestion owns its transaction and repeats it after a deadlock, which it can't inside another one.
+        view._non_atomic_requests = set(connections)  # type: ignore[attr-defined]
+        return view
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        return [import_string(conf.AUTHENTICATION)()]
+
+    def get_exception_handler(self) -> Callable[..., Response]:
+        return exception_handler
+
+    def scope_for(self, method: str | None) -> str:
+        return self.scopes.get(method or "", "read")
+
+    @property
+    def credentials(self) -> Credentials:
+        return cast(Credentials, self.request.auth)
+
+    @property
+    def environment(self) -> str:
+        """The only environment this request can see."""
+        return self.credentials.environment
+
+    def body(self) -> dict[str, Any]:
+        """The request's JSON object."""
+        return json_object(self.request._request)
+
+    def parameters(self) -> QueryDict:
+        """The query string's parameters."""
+        return query_parameters(self.request._request)
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        given = request.headers.get("X-Request-ID", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
+        return super().initialize_request(request, *args, **kwargs)
+
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return Response()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.method == "OPTIONS":
+            request.authenticators = []  # a browser's preflight carries no key
+            return
+        super().initial(request, *args, **kwargs)
+        inbox.look_after()
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Response:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        drain(self.request._request)
+        response["X-Request-ID"] = self.request_id
+        response["Access-Control-Allow-Origin"] = "*"
+        response["Access-Control-Allow-Methods"] = "GET, POST, PUT, DELETE, OPTIONS"
+        response["Access-Control-Allow-Headers"] = (
+            "*, Content-Type, Content-Encoding, X-API-Key, Authorization, X-Environment-ID, X-Request-ID"
+        )
+        response["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
+        return response
+
+
+class UnknownAddress(ApiView):
+    """Whatever no other route knows, answered in the API's own envelope."""
+
+    permission_classes: ClassVar[list[type[BasePermission]]] = []  # type: ignore[misc]
+    throttle_classes = ()
+    schema = None
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        return []
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method != "OPTIONS":
+            raise NotFound
