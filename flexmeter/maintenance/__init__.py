@@ -1,0 +1,1 @@
+"""Keeping rollups true and small: rebuild, compaction, verification, and retention of events."""
