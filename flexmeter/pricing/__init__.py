@@ -1,0 +1,1 @@
+"""Prices for usage: customers, features, plans, subscriptions, and what the usage of a customer costs."""

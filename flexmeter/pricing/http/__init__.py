@@ -1,0 +1,1 @@
+"""The HTTP API of pricing: customers, features, plans, prices, subscriptions and coupons."""
