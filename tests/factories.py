@@ -1,0 +1,43 @@
+"""Values and rows with defaults: a test names only what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flexmeter.events import UsageEvent
+from flexmeter.meters import MeterDefinition, create_meter
+from flexmeter.models import DEFAULT_ENVIRONMENT, Meter
+from flexmeter.properties import dumps
+
+NOON = datetime(2024, 3, 10, 12, tzinfo=UTC)
+
+
+def at(text: str) -> datetime:
+    """`at("2024-03-10 12:05")`: that instant, in UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def make_event(
+    event_id: str = "event_1",
+    *,
+    event_name: str = "tokens",
+    external_customer_id: str = "acme",
+    timestamp: datetime = NOON,
+    accepted_at: datetime = NOON + timedelta(minutes=1),
+    properties: Mapping[str, Any] | None = None,
+    **changed: Any,
+) -> UsageEvent:
+    text = None if properties is None else dumps(properties)
+    return UsageEvent(event_id, event_name, external_customer_id, timestamp, accepted_at, properties, text, **changed)
+
+
+def make_meter(
+    aggregation_type: str = "COUNT", *, environment: str = DEFAULT_ENVIRONMENT, using: str | None = None, **changed: Any
+) -> Meter:
+    return create_meter(make_definition(aggregation_type, **changed), environment=environment, using=using)
+
+
+def make_definition(aggregation_type: str = "COUNT", **changed: Any) -> MeterDefinition:
+    return MeterDefinition(**{"name": "A meter", "event_name": "tokens", "aggregation_type": aggregation_type} | changed)

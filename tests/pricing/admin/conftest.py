@@ -1,0 +1,3 @@
+from pytest_django.fixtures import db
+
+__all__ = ["db"]
