@@ -1,0 +1,85 @@
+"""ingest() of events with random ids (UUID 4) against events with time-ordered ids, into the same large table.
+
+PostgreSQL, batches of 1,000, one meter. The table holds FLEXMETER_BENCH_EVENTS events (ten million) whose ids are random
+too, so that new ones fall everywhere into the index, which is as full as an index that grew that way: 70 %.
+Run: python -m benchmarks.random_ids
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+from benchmarks import large
+from benchmarks.ingest import BATCH, CASES, make_events
+from benchmarks.rounds import Outcome, check_ledger, compared, medians_told, report, seconds, set_up
+
+from tests.databases import start_postgres
+
+BATCHES = 20
+ROUNDS = 9
+AIM = 0.8
+ORDERED = "'event_' || lpad(n::text, 26, '0')"
+IDENTITY = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'flexmeter_event_identity'"
+
+
+def main() -> None:
+    with start_postgres() as postgres:
+        os.environ |= {"DATABASE_URL": postgres.url}
+        set_up()
+        fill()
+        report(outcome())
+
+
+def fill() -> None:
+    """Fill the events of the large ledger, with random ids and no rollups."""
+    from django.db import connection
+
+    if ORDERED not in large.STORED:
+        raise RuntimeError(f"The large ledger's ids are no longer {ORDERED}.")
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = off")
+        cursor.execute(large.DRAWN, {"begin": large.BEGIN, "end": large.END, "events": large.EVENTS})
+        cursor.execute(IDENTITY)
+        [identity] = cursor.fetchone()
+        cursor.execute("ALTER TABLE flexmeter_event DROP CONSTRAINT flexmeter_event_identity")
+        cursor.execute(large.STORED.replace(ORDERED, "gen_random_uuid()::text"), {})
+        cursor.execute(f"ALTER TABLE flexmeter_event ADD CONSTRAINT flexmeter_event_identity {identity} WITH (fillfactor = 70)")
+        cursor.execute("DROP TABLE drawn")
+        cursor.execute("VACUUM ANALYZE")
+        cursor.execute("CHECKPOINT")
+        cursor.execute("SET synchronous_commit = on")
+
+
+def outcome() -> Outcome:
+    from flexmeter.ingest import ingest
+
+    from tests.factories import make_meter
+
+    make_meter("SUM", event_name="llm_request", field="tokens")
+    chooser = random.Random(7)
+    numbers = count()
+
+    def batches() -> list[list[Any]]:
+        return [make_events(CASES[0], chooser, next(numbers) * BATCH) for _ in range(BATCHES)]
+
+    def ordered() -> float:
+        made = batches()
+        return seconds(lambda: [ingest(batch) for batch in made])
+
+    def at_random() -> float:
+        made = [[event._replace(event_id=str(uuid4())) for event in batch] for batch in batches()]
+        return seconds(lambda: [ingest(batch) for batch in made])
+
+    candidate, baseline = medians_told(at_random, ordered, rounds=ROUNDS)
+    events = BATCHES * BATCH
+    check_ledger(2 * events * (ROUNDS + 1), meters=1, before=large.EVENTS)
+    peer = f"time-ordered ids on {large.EVENTS:,} events"
+    return compared("random_ids", events / candidate, events / baseline, peer=peer, aim=AIM, events=large.EVENTS)
+
+
+if __name__ == "__main__":
+    main()
