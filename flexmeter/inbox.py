@@ -28,6 +28,7 @@ from flexmeter.ingest import Ingested, ingest
 from flexmeter.models import InboxBatch, now
 from flexmeter.properties import InvalidJson, dumps
 from flexmeter.rejections import RETRYABLE, reject, retry
+from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.transactions import Superseded, in_transaction, write_alias
 
 __all__ = [
@@ -113,7 +114,8 @@ def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = N
     first = list(islice(rows, 2))
     connection = connections[alias]
     if len(first) == 1 and not connection.in_atomic_block and connection.get_autocommit():
-        _insert(first, alias)  # one statement is a transaction by itself, and a round trip instead of three
+        with connection.cursor() as cursor:  # one statement is a transaction by itself, and a round trip instead of three
+            run(alias, cursor, INSERT, _parameters(first[0], alias))
         metrics.accepted(len(events))
         _ring_or_tell(alias)
     elif first:
@@ -154,11 +156,13 @@ def _rows(events: Sequence[UsageEvent], environment: str) -> Iterator[_Row]:
 
 
 def _insert(rows: Iterable[_Row], alias: str) -> None:
-    connection = connections[alias]
-    with connection.cursor() as cursor:
+    with connections[alias].cursor() as cursor:
         for row in rows:
-            accepted_at = connection.ops.adapt_datetimefield_value(row.accepted_at)
-            cursor.execute(INSERT, [*row[:-1], accepted_at])
+            cursor.execute(INSERT, _parameters(row, alias))
+
+
+def _parameters(row: _Row, alias: str) -> list[Any]:
+    return [*row[:-1], connections[alias].ops.adapt_datetimefield_value(row.accepted_at)]
 
 
 def _ring_or_tell(alias: str) -> None:

@@ -17,6 +17,7 @@ from flexmeter.conf import conf
 from flexmeter.events import UsageEvent
 from flexmeter.metering import fold
 from flexmeter.stores.database.locks import PostgresMeterLock, Terms
+from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.rollups import PlannedRollups
 from flexmeter.stores.database.rules import VERSIONS, Rulebook
 from flexmeter.stores.database.series import RememberedSeries
@@ -52,16 +53,15 @@ class PostgresSingleWriter(SingleWriter):
 
     MOST_ROWS: ClassVar[int] = 50
     SQL: ClassVar[str] = f"""
-        {PostgresMeterLock.SHARE};
         WITH agreed AS (
             SELECT FROM flexmeter_environment
-            WHERE name = %s AND created_at = %s AND pruned_before IS NOT DISTINCT FROM %s AND %s = (
+            WHERE name = %s AND created_at = %s AND pruned_before IS NOT DISTINCT FROM %s::timestamptz AND %s = (
                 SELECT {VERSIONS} FROM flexmeter_meter WHERE environment = %s AND event_name = %s AND status <> 'deleted'
             )
         ), stored AS (
             INSERT INTO flexmeter_event (environment, event_id, event_name, external_customer_id, customer_id, source,
                                          timestamp, accepted_at, ingested_at, properties, sender)
-            SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s FROM agreed
+            SELECT %s, %s, %s, %s, %s, %s, %s::timestamptz, %s::timestamptz, %s::timestamptz, %s::json, %s FROM agreed
             ON CONFLICT (environment, event_id) DO NOTHING
             RETURNING 1
         )
@@ -111,7 +111,8 @@ class PostgresSingleWriter(SingleWriter):
             parameters += row
         try:
             with connections[self.alias].cursor() as cursor:
-                cursor.execute(_message(len(rollups.rows), len(rollups.uniques)), parameters)
+                statement = _statement(len(rollups.rows), len(rollups.uniques))
+                run(self.alias, cursor, statement, parameters, first=PostgresMeterLock.SHARE)
                 cursor.nextset()
                 return cursor.fetchone() is not None
         except OperationalError as error:
@@ -129,14 +130,14 @@ class PostgresSingleWriter(SingleWriter):
 
 
 @lru_cache
-def _message(rows: int, uniques: int) -> str:
+def _statement(rows: int, uniques: int) -> str:
     parts = PostgresSingleWriter
-    message = parts.SQL
+    statement = parts.SQL
     if rows:
-        message += parts.COUNTED.format(rows=", ".join([parts.COUNTED_ROW] * rows))
+        statement += parts.COUNTED.format(rows=", ".join([parts.COUNTED_ROW] * rows))
     if uniques:
-        message += parts.LISTED.format(rows=", ".join([parts.LISTED_ROW] * uniques))
-    return message + parts.STORED
+        statement += parts.LISTED.format(rows=", ".join([parts.LISTED_ROW] * uniques))
+    return statement + parts.STORED
 
 
 def single_writer(alias: str) -> SingleWriter | None:

@@ -1,0 +1,86 @@
+"""Statements that are a transaction by themselves, and that a session of PostgreSQL keeps planned once it has seen them often.
+
+Between Django and PostgreSQL there may be a pooler that gives each transaction another session. Where a session turns out
+not to know what was prepared, nothing has happened: the statement is sent whole, and so are all others from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from django.db import DatabaseError, connections
+from django.db.backends.utils import CursorWrapper
+
+SEEN_BEFORE = 3
+"""How often a session sends a statement whole: one that lives for a single request shall not prepare anything."""
+NOT_PREPARED, PREPARED_ALREADY = "26000", "42P05"
+
+_sent: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
+"""How often each session was sent each statement."""
+_without: set[str] = set()
+"""Aliases behind which sessions do not keep what they prepare."""
+
+
+def run(alias: str, cursor: CursorWrapper, sql: str, parameters: Sequence[Any], *, first: str = "") -> None:
+    """Execute a statement outside of any transaction; `first` is one that the same message begins with, never prepared.
+
+    Parameters are those of both, in order. Raises what the database raises.
+    """
+    whole = f"{first};{sql}" if first else sql
+    if alias in _without or not _can_prepare(alias) or (known := _known(cursor, sql)) is None:
+        cursor.execute(whole, parameters)
+        return
+    call = f"{first};{known.call}" if first else known.call
+    try:
+        cursor.execute(call, parameters)
+    except DatabaseError as error:
+        if _state(error) != NOT_PREPARED:
+            raise
+        _without.add(alias)
+        cursor.execute(whole, parameters)
+
+
+class _Prepared(NamedTuple):
+    prepare: str
+    call: str
+
+
+def _can_prepare(alias: str) -> bool:
+    connection = connections[alias]
+    if connection.vendor != "postgresql" or connection.in_atomic_block or not connection.get_autocommit():
+        return False
+    # What prepares and what calls are statements whose parameters only the driver can bind.
+    return not connection.features.uses_server_side_binding  # type: ignore[attr-defined]
+
+
+def _known(cursor: CursorWrapper, sql: str) -> _Prepared | None:
+    """How to call a statement in this session, which is made to know it; None while it has come too seldom."""
+    counts = _sent.setdefault(cursor.connection, {})
+    count = counts[sql] = counts.get(sql, 0) + 1
+    if count <= SEEN_BEFORE:
+        return None
+    prepared = _prepared(sql)
+    if count == SEEN_BEFORE + 1:
+        try:
+            cursor.execute(prepared.prepare)
+        except DatabaseError as error:
+            if _state(error) != PREPARED_ALREADY:  # by another client of a pooler, under a name that stands for this text
+                raise
+    return prepared
+
+
+@lru_cache
+def _prepared(sql: str) -> _Prepared:
+    name = f"flexmeter_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
+    begin, *rest = sql.split("%s")
+    numbered = begin + "".join(f"${number}{text}" for number, text in enumerate(rest, 1))
+    return _Prepared(f"PREPARE {name} AS {numbered}", f"EXECUTE {name} ({', '.join(['%s'] * len(rest))})")
+
+
+def _state(error: DatabaseError) -> str | None:
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
