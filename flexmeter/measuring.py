@@ -157,8 +157,8 @@ class Reader:
 
     def read(self, readings: Sequence[Reading]) -> None:
         pending = list(readings)
-        for _ in range(_ATTEMPTS):
-            pairs = [] if self.raw or self.scope.beyond_rollups else self._rolled_up(pending)
+        for attempt in range(_ATTEMPTS):
+            pairs = [] if self.raw or self.scope.beyond_rollups else self._rolled_up(pending, again=attempt > 0)
             if not pairs:
                 break
             done = self._read_rollups(pairs)
@@ -167,22 +167,32 @@ class Reader:
                 reading.reset()
         self._read_events([(reading, reading.start, reading.end) for reading in pending])
 
-    def _rolled_up(self, readings: Sequence[Reading]) -> list[tuple[Reading, Meter]]:
-        """The readings that rollups can answer, each with the meter whose rollups do."""
-        ready = Meter.objects.using(self.alias).in_environment(self.scope.environment).filter(rollups_ready=True)
-        fitting = [reading for reading in readings if reading.fits_rollups]
-        ids = {reading.rule.meter_id for reading in fitting} - {""}
-        meters = {(meter.pk, meter.generation): meter for meter in ready.filter(pk__in=ids)} if ids else {}
+    def _rolled_up(self, readings: Sequence[Reading], *, again: bool) -> list[tuple[Reading, MeterRule]]:
+        """The readings that rollups may answer, each with the rule of the meter whose rollups may.
+
+        A meter's own rule is not tried `again`: its rollups were not complete, or it has another rule by now.
+        """
         pairs = []
-        for reading in fitting:
-            rule = reading.rule
-            meter = meters.get((rule.meter_id, rule.generation))
-            if not rule.meter_id and rule.expression is None and not rule.filters:
-                alike = ready.published().filter(event_name=rule.event_name, expression="").order_by("id")
-                meter = next((meter for meter in alike if self._answers(meter.rule(), reading)), None)
-            if meter is not None and (not rule.meter_id or self._tells_apart(meter.rule(), reading)):
-                pairs.append((reading, meter))
+        for reading in readings:
+            rule: MeterRule | None = reading.rule
+            if not reading.fits_rollups:
+                continue
+            if not reading.rule.meter_id:
+                rule = self._alike(reading)
+            elif again or not self._tells_apart(reading.rule, reading):
+                continue
+            if rule is not None:
+                pairs.append((reading, rule))
         return pairs
+
+    def _alike(self, reading: Reading) -> MeterRule | None:
+        """The rule of a meter whose rollups hold what a rule without a meter asks for."""
+        rule = reading.rule
+        if rule.expression is not None or rule.filters:
+            return None
+        meters = Meter.objects.using(self.alias).in_environment(self.scope.environment).filter(rollups_ready=True).published()
+        alike = meters.filter(event_name=rule.event_name, expression="").order_by("id")
+        return next((found for meter in alike if self._answers(found := meter.rule(), reading)), None)
 
     def _answers(self, rule: MeterRule, reading: Reading) -> bool:
         return reading.is_answered_by(rule) and self._tells_apart(rule, reading)
@@ -191,17 +201,15 @@ class Reader:
         """Whether all properties that are asked for are dimensions of the rule."""
         return {*dict(self.scope.filters), *reading.group_by} <= {*rule.dimensions}
 
-    def _read_rollups(self, pairs: Sequence[tuple[Reading, Meter]]) -> set[int]:
+    def _read_rollups(self, pairs: Sequence[tuple[Reading, MeterRule]]) -> set[int]:
         """Read what rollups have, and events for the rest; the `id` of each reading that is done with.
 
-        It is not where its meter has changed meanwhile, or its windows split rollup buckets.
+        It is not where its meter's rollups are not complete, or its windows split rollup buckets.
         """
         done: set[int] = set()
         wanted: list[tuple[Reading, Wanted]] = []
         ragged: list[Part] = []
-        for reading, meter in pairs:
-            refuse_before(meter.counted_from, reading.start, reading.end)
-            rule = meter.rule()
+        for reading, rule in pairs:
             first, last = reading.whole_buckets(rule)
             if first is not None and first >= last:
                 ragged.append((reading, reading.start, reading.end))
@@ -222,11 +230,14 @@ class Reader:
             )
             wanted.append((reading, asked))
             reading.source = "rollups"
-        ready = rollup_reader(self.alias).read(self.scope, [asked for _, asked in wanted])
+        complete = rollup_reader(self.alias).read(self.scope, [asked for _, asked in wanted])
+        ready = {(meter.meter_id, meter.generation): meter.counted_from for meter in complete}
         for reading, asked in wanted:
+            meter = asked.rule.meter_id, asked.rule.generation
             reading.splits = asked.splits
-            if reading.splits or (asked.rule.meter_id, asked.rule.generation) not in ready:
+            if reading.splits or meter not in ready:
                 continue
+            refuse_before(ready[meter], reading.start, reading.end)
             done.add(id(reading))
             reading.bound_all()
             for start, end in ((reading.start, asked.start), (asked.end, reading.end)):

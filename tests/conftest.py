@@ -7,6 +7,7 @@ from django.db import connection
 from hypothesis import HealthCheck, settings
 
 from flexmeter import inbox, pricebook
+from flexmeter.stores.database import prepared
 
 settings.register_profile(
     "flexmeter",
@@ -39,6 +40,12 @@ def nobody_is_in_a_hurry() -> Iterator[None]:
 def nobody_looks_after_the_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test leaves waiting goes on waiting, although somebody asks for figures; see `inbox.look_after`."""
     monkeypatch.setattr(inbox._Watch, "looked_at", float("inf"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_sent_before() -> None:
+    """What a test sends to its database does not depend on what others sent through the same connection."""
+    prepared._sent.clear()
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_often_or_seldom_the_rows_are_the_same():
 
 @on_postgresql
 def test_a_session_is_asked_to_keep_what_it_has_seen_often():
-    assert sent(add_often) == ["INSERT"] * SEEN_BEFORE + ["PREPARE", "EXECUTE"]
+    assert sent(add_often) == ["INSERT"] * SEEN_BEFORE + ["EXECUTE"]
     assert sent(lambda: add("later")) == ["EXECUTE"]
     connection.close()
     assert sent(lambda: add("much later")) == ["INSERT"]
@@ -77,7 +77,7 @@ def test_where_a_session_has_forgotten_it_is_sent_whole_from_then_on():
 def test_what_another_client_of_the_session_has_prepared_is_used():
     add_often()
     prepared._sent.clear()  # as another process would see this session, handed to it by a pooler
-    assert sent(lambda: add_often(start=100)) == ["INSERT"] * SEEN_BEFORE + ["PREPARE", "EXECUTE"]
+    assert sent(lambda: add_often(start=100)) == ["INSERT"] * SEEN_BEFORE + ["EXECUTE"]
     assert len(names()) == 2 * (SEEN_BEFORE + 1)
 
 

@@ -1,4 +1,4 @@
-"""Statements that are a transaction by themselves, and that a session of PostgreSQL keeps planned once it has seen them often.
+"""Statements that a session of PostgreSQL keeps parsed once it has seen them often, where they are a transaction by themselves.
 
 Between Django and PostgreSQL there may be a pooler that gives each transaction another session. Where a session turns out
 not to know what was prepared, nothing has happened: the statement is sent whole, and so are all others from then on.
@@ -7,7 +7,8 @@ not to know what was prepared, nothing has happened: the statement is sent whole
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -17,8 +18,11 @@ from django.db.backends.utils import CursorWrapper
 
 SEEN_BEFORE = 3
 """How often a session sends a statement whole: one that lives for a single request shall not prepare anything."""
+MOST_STATEMENTS = 200
+"""Of which a session is expected to keep a plan."""
 NOT_PREPARED, PREPARED_ALREADY = "26000", "42P05"
 
+_NAMED = re.compile(r"%\((\w+)\)s")
 _sent: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
 """How often each session was sent each statement."""
 _without: set[str] = set()
@@ -26,12 +30,12 @@ _without: set[str] = set()
 
 
 def run(alias: str, cursor: CursorWrapper, sql: str, parameters: Sequence[Any], *, first: str = "") -> None:
-    """Execute a statement outside of any transaction; `first` is one that the same message begins with, never prepared.
+    """Execute a statement, inside a transaction always whole; `first` is one that the same message begins with.
 
     Parameters are those of both, in order. Raises what the database raises.
     """
     whole = f"{first};{sql}" if first else sql
-    if alias in _without or not _can_prepare(alias) or (known := _known(cursor, sql)) is None:
+    if alias in _without or not _can_prepare(alias) or (known := _known(alias, cursor, sql)) is None:
         cursor.execute(whole, parameters)
         return
     call = f"{first};{known.call}" if first else known.call
@@ -42,6 +46,17 @@ def run(alias: str, cursor: CursorWrapper, sql: str, parameters: Sequence[Any], 
             raise
         _without.add(alias)
         cursor.execute(whole, parameters)
+
+
+def run_named(alias: str, cursor: CursorWrapper, sql: str, parameters: Mapping[str, Any]) -> None:
+    """The same with parameters that the statement names: `%(name)s`."""
+    positional, names = _positional(sql)
+    run(alias, cursor, positional, [parameters[name] for name in names])
+
+
+@lru_cache
+def _positional(sql: str) -> tuple[str, list[str]]:
+    return _NAMED.sub("%s", sql), _NAMED.findall(sql)
 
 
 class _Prepared(NamedTuple):
@@ -57,16 +72,19 @@ def _can_prepare(alias: str) -> bool:
     return not connection.features.uses_server_side_binding  # type: ignore[attr-defined]
 
 
-def _known(cursor: CursorWrapper, sql: str) -> _Prepared | None:
+def _known(alias: str, cursor: CursorWrapper, sql: str) -> _Prepared | None:
     """How to call a statement in this session, which is made to know it; None while it has come too seldom."""
     counts = _sent.setdefault(cursor.connection, {})
+    if sql not in counts and len(counts) == MOST_STATEMENTS:
+        return None
     count = counts[sql] = counts.get(sql, 0) + 1
     if count <= SEEN_BEFORE:
         return None
     prepared = _prepared(sql)
     if count == SEEN_BEFORE + 1:
         try:
-            cursor.execute(prepared.prepare)
+            with connections[alias].wrap_database_errors:
+                cursor.cursor.execute(prepared.prepare)  # which is part of how this is sent, and no query of anybody's
         except DatabaseError as error:
             if _state(error) != PREPARED_ALREADY:  # by another client of a pooler, under a name that stands for this text
                 raise

@@ -16,11 +16,12 @@ from flexmeter.aggregation import ZERO, Alike, Measure, Partial
 from flexmeter.events import UsageEvent
 from flexmeter.fields import IdentifierField
 from flexmeter.metering import NO_GROUP, MeterRule
-from flexmeter.models import Event, Rollup, UniqueValue
+from flexmeter.models import Event, Meter, Rollup, UniqueValue
 from flexmeter.properties import dumps
 from flexmeter.queries import Scope
 from flexmeter.querysets import EventQuerySet
 from flexmeter.stores.database.levels import BEGINNING, Stretch, among, by_bucket, stretches
+from flexmeter.stores.database.prepared import run_named
 from flexmeter.stores.database.rollups import DIMENSION_COLUMNS, MEASURE_COLUMNS, partial_of
 from flexmeter.windows import Calendar, WindowSize, axis, bucket, count_at_most, floor, splits_bucket
 
@@ -140,14 +141,37 @@ class Wanted:
     splits: bool = False
     _windows: dict[datetime, datetime | None] = field(default_factory=dict)
 
-    def merge(self, start_of_bucket: datetime, group: UUID, partial: Partial, combination: Sequence[str | None] = ()) -> None:
-        """Take over what a bucket holds, if it is one of those wanted."""
-        held = self.cell(start_of_bucket, group, combination)
-        if held is not None:
-            held.merge(partial)
+    def merge(
+        self,
+        start_of_bucket: datetime,
+        group: UUID,
+        partial: Partial,
+        combination: Sequence[str | None] = (),
+        *,
+        given_away: bool = False,
+    ) -> None:
+        """Take over what a bucket holds, if it is one of those wanted; a partial that is `given_away` belongs to nobody else."""
+        place = self._place(start_of_bucket, group, combination)
+        if place is None:
+            return
+        into, key = place
+        held = into.get(key)
+        if held is None and given_away:
+            into[key] = partial
+            return
+        if held is None:
+            held = into[key] = Partial()
+        held.merge(partial)
 
-    def cell(self, start_of_bucket: datetime, group: UUID, combination: Sequence[str | None] = ()) -> Partial | None:
+    def cell(self, start_of_bucket: datetime, group: UUID) -> Partial | None:
         """Where to merge what a bucket holds; None if it is none of those wanted."""
+        place = self._place(start_of_bucket, group, ())
+        return None if place is None else place[0].setdefault(place[1], Partial())
+
+    def _place(
+        self, start_of_bucket: datetime, group: UUID, combination: Sequence[str | None]
+    ) -> tuple[Cells, tuple[datetime | None, UUID]] | None:
+        """In which cells, and under which key, a bucket counts that is one of those wanted."""
         if self.splits or (self.start is not None and start_of_bucket < self.start) or start_of_bucket >= self.end:
             return None
         into = self.into
@@ -167,10 +191,7 @@ class Wanted:
                 return None
             window = None if self.size is None else floor(start_of_bucket, self.size, self.calendar)
             self._windows[start_of_bucket] = window
-        held = into.get((window, group))
-        if held is None:
-            held = into[window, group] = Partial()
-        return held
+        return into, (window, group)
 
     @property
     def _may_split(self) -> bool:
@@ -206,17 +227,17 @@ class Part(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A meter, as of a generation, whose rollups are complete."""
+    """A meter, as of a generation, whose rollups are complete from `counted_from` on; None: from the beginning."""
 
     meter_id: str
     generation: int
+    counted_from: datetime | None
 
 
 class RollupReader:
     """Reads what is wanted of any number of meters with one query, and one more for unique values; row by row."""
 
     MOST_WINDOWS: ClassVar[int] = 5_000
-    READY: ClassVar[str] = "SELECT id, generation FROM flexmeter_meter WHERE id IN ({ids}) AND rollups_ready"
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -233,14 +254,13 @@ class RollupReader:
             self.read_uniques(scope, uniques)
         if apart:
             self.read_apart(scope, apart)
-        return self._ready(wanted) if ready is None or uniques or apart else ready
+        return self._ready(scope, wanted) if ready is None or uniques or apart else ready
 
-    def _ready(self, wanted: Sequence[Wanted]) -> frozenset[Ready]:
+    def _ready(self, scope: Scope, wanted: Sequence[Wanted]) -> frozenset[Ready]:
         """Meters that have not changed until now, and hence not since their rollups were read."""
-        ids = sorted({asked.rule.meter_id for asked in wanted})
-        with connections[self.alias].cursor() as cursor:
-            cursor.execute(self.READY.format(ids=", ".join(["%s"] * len(ids))), ids)
-            return frozenset(Ready(*row) for row in cursor.fetchall())
+        meters = Meter.objects.using(self.alias).in_environment(scope.environment).filter(rollups_ready=True)
+        found = meters.filter(pk__in={asked.rule.meter_id for asked in wanted}).order_by()
+        return frozenset(Ready(*row) for row in found.values_list("pk", "generation", "counted_from"))
 
     def read_apart(self, scope: Scope, wanted: Sequence[Wanted]) -> None:
         """Read what is wanted of some combinations of dimensions' values, row by row."""
@@ -359,8 +379,9 @@ class PostgresRollupReader(RollupReader):
     """
 
     ADDED_UP: ClassVar[str] = """
-        SELECT s.meter_id, s.generation, s."group", CASE WHEN %(by_customer)s THEN s.external_customer_id END AS customer,
-               r.span, sum(r.count), sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum)
+        SELECT s.meter_id, s.generation, NULLIF(s."group", %(no_group)s::uuid),
+               CASE WHEN %(by_customer)s::boolean THEN s.external_customer_id END AS customer,
+               r.span, sum(r.count), sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum), NULL::timestamptz
         FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
              AS part (meter_id, level, start, stop)
         JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
@@ -372,11 +393,11 @@ class PostgresRollupReader(RollupReader):
             WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
             GROUP BY 1
         ) r
-        WHERE (%(customers)s::text[] IS NULL OR s.external_customer_id = ANY(%(customers)s))
+        WHERE {who}
         GROUP BY 1, 2, 3, 4, 5
         UNION ALL
-        SELECT id, generation, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM flexmeter_meter WHERE id = ANY(%(meters)s) AND rollups_ready
+        SELECT id, generation, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, counted_from
+        FROM flexmeter_meter WHERE environment = %(environment)s AND id = ANY(%(meters)s::text[]) AND rollups_ready
     """
     """Followed by the meters whose rollups are complete as of the same snapshot."""
     COUNTED: ClassVar[str] = """
@@ -384,19 +405,21 @@ class PostgresRollupReader(RollupReader):
         FROM (
             SELECT s.meter_id, s.generation, u.value, bit_or({one} << width_bucket(u.day, %(begins)s::timestamptz[]) - 1) AS spans
             FROM flexmeter_series s JOIN flexmeter_uniquevalue u ON u.series_id = s.id
-            WHERE s.environment = %(environment)s AND s.meter_id = ANY(%(meters)s) AND u.day >= %(start)s AND u.day < %(end)s
-              AND (%(customers)s::text[] IS NULL OR s.external_customer_id = ANY(%(customers)s))
+            WHERE s.environment = %(environment)s AND s.meter_id = ANY(%(meters)s::text[])
+              AND u.day >= %(start)s::timestamptz AND u.day < %(end)s::timestamptz
+              AND {who}
             GROUP BY 1, 2, 3
         ) v
         GROUP BY 1, 2, 3
     """
 
     APART: ClassVar[str] = """
-        SELECT s.meter_id, s.generation, s."group", CASE WHEN %(by_customer)s THEN s.external_customer_id END AS customer,
+        SELECT s.meter_id, s.generation, NULLIF(s."group", %(no_group)s::uuid),
+               CASE WHEN %(by_customer)s::boolean THEN s.external_customer_id END AS customer,
                CASE WHEN part.selected & 1 > 0 THEN s.dimension_1 END AS value_1,
                CASE WHEN part.selected & 2 > 0 THEN s.dimension_2 END AS value_2,
                CASE WHEN part.selected & 4 > 0 THEN s.dimension_3 END AS value_3,
-               s.combination = %(whole)s::uuid AS whole,
+               s.combination = %(no_group)s::uuid AS whole,
                r.span, sum(r.count), sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum)
         FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
                     %(selected)s::int[], %(wanted)s::jsonb[])
@@ -410,8 +433,8 @@ class PostgresRollupReader(RollupReader):
             WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
             GROUP BY 1
         ) r
-        WHERE (%(customers)s::text[] IS NULL OR s.external_customer_id = ANY(%(customers)s))
-          AND (s.combination = %(whole)s::uuid OR (
+        WHERE {who}
+          AND (s.combination = %(no_group)s::uuid OR (
                   coalesce(part.wanted -> '0' ? s.dimension_1, true)
               AND coalesce(part.wanted -> '1' ? s.dimension_2, true)
               AND coalesce(part.wanted -> '2' ? s.dimension_3, true)))
@@ -450,19 +473,18 @@ class PostgresRollupReader(RollupReader):
         selections = {asked.rule.meter_id: asked.selection for asked in wanted if asked.selection}
         parts = self.parts(wanted)
         parameters = self._parameters(scope, wanted, begins, parts) | {
-            "whole": NO_GROUP,
             "selected": [sum({1 << place for place in selections[part.meter_id].places}) for part in parts],
             "wanted": [dumps({place: sorted(of) for place, of in selections[part.meter_id].wanted.items()}) for part in parts],
         }
         dealt = by_rule(wanted)
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(self.APART, parameters)
+            run_named(self.alias, cursor, self.APART.format(who=_who(parameters)), parameters)
             for meter_id, generation, group, customer, *values, whole, span, count, total, moment, least, most in cursor:
                 partial = Partial(int(count), total or ZERO, moment or ZERO, least, most)
                 combination = (None,) if whole else tuple([value or "" for value in values])
                 for asked in dealt.get((meter_id, generation), ()):
                     if customer is None or asked.customers is None or customer in asked.customers:
-                        asked.merge(begins[span - 1], group, partial, combination)
+                        asked.merge(begins[span - 1], group or NO_GROUP, partial, combination)
 
     def read_uniques(self, scope: Scope, wanted: Sequence[Wanted]) -> None:
         begins: set[datetime] = set()
@@ -491,7 +513,7 @@ class PostgresRollupReader(RollupReader):
         # The spans a value occurred in, as bits: a number where they fit into one, otherwise a string of them.
         one = "1::bigint" if len(begins) < 64 else f"1::bit({len(begins)})"
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(self.COUNTED.format(one=one), parameters)
+            run_named(self.alias, cursor, self.COUNTED.format(one=one, who=_who(parameters)), parameters)
             for meter_id, generation, spans, count in cursor.fetchall():
                 alike = Alike(count)
                 bits = spans if isinstance(spans, int) else int(spans, 2)
@@ -505,15 +527,16 @@ class PostgresRollupReader(RollupReader):
         dealt = by_rule(wanted)
         ready = set()
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(self.ADDED_UP, parameters)
-            for meter_id, generation, group, customer, span, count, total, moment, minimum, maximum in cursor.fetchall():
+            run_named(self.alias, cursor, self.ADDED_UP.format(who=_who(parameters)), parameters)
+            for meter_id, generation, group, customer, span, count, total, moment, least, most, counted_from in cursor.fetchall():
                 if span is None:
-                    ready.add(Ready(meter_id, generation))
+                    ready.add(Ready(meter_id, generation, counted_from))
                     continue
-                partial = Partial(int(count), total or ZERO, moment or ZERO, minimum, maximum)
-                for asked in dealt.get((meter_id, generation), ()):
+                partial = Partial(int(count), total or ZERO, moment or ZERO, least, most)
+                askers = dealt.get((meter_id, generation), ())
+                for asked in askers:
                     if customer is None or asked.customers is None or customer in asked.customers:
-                        asked.merge(begins[span - 1], group, partial)
+                        asked.merge(begins[span - 1], group or NO_GROUP, partial, given_away=len(askers) == 1)
         return frozenset(ready)
 
     def _parameters(
@@ -521,6 +544,7 @@ class PostgresRollupReader(RollupReader):
     ) -> dict[str, Any]:
         customers = _customers(scope, wanted)
         return {
+            "no_group": NO_GROUP,
             "by_customer": len({asked.customers for asked in wanted}) > 1,
             "begins": _array(begins),
             "environment": scope.environment,
@@ -530,6 +554,11 @@ class PostgresRollupReader(RollupReader):
             "ends": [part.stretch.end for part in parts],
             "customers": None if customers is None else sorted(customers),
         }
+
+
+def _who(parameters: Mapping[str, Any]) -> str:
+    """The condition on customers: of one that may be NULL no plan that is kept could use an index."""
+    return "true" if parameters["customers"] is None else "s.external_customer_id = ANY(%(customers)s::text[])"
 
 
 def _array(instants: Sequence[datetime]) -> str:
