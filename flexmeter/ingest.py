@@ -66,7 +66,7 @@ def ingest(events: Sequence[UsageEvent], *, environment: str = DEFAULT_ENVIRONME
         if single is not None:
             single.learn(environment, events[0].event_name, terms, rulebook)
         rules = rulebook.rules
-        ahead = _Ahead(events, rules)
+        ahead = _Ahead(rules)
         written = writer(alias).write(environment, events, now=current_instant(), floor=floor, meanwhile=ahead.fold)
         _count(environment, written, rules, rollup_writer(alias, RememberedSeries(alias, environment, since)), ahead)
         return Ingested(len(written.new), len(written.replaced), written.repeated, written.rejected)
@@ -75,18 +75,19 @@ def ingest(events: Sequence[UsageEvent], *, environment: str = DEFAULT_ENVIRONME
 
 
 class _Ahead:
-    """Folds a batch while the database stores it, in the hope that all of it is new."""
+    """Folds events while the database stores them, in the hope that all of them are new."""
 
-    def __init__(self, events: Sequence[UsageEvent], rules: Sequence[MeterRule]) -> None:
-        self._events, self._rules = events, rules
-        self._partials: Rollups | None = None
+    def __init__(self, rules: Sequence[MeterRule]) -> None:
+        self._rules = rules
+        self._folded = 0
+        self._partials: Rollups = {}
 
-    def fold(self) -> None:
-        self._partials = fold(self._events, self._rules)
+    def fold(self, events: Sequence[UsageEvent]) -> None:
+        self._partials, self._folded = fold(events, self._rules), len(events)
 
     def partials(self, written: Written, rules: Sequence[MeterRule]) -> Rollups:
-        """The partials of what turned out to be new."""
-        if self._partials is not None and len(written.new) == len(self._events) and rules is self._rules:
+        """The partials of what turned out to be new, which is all that was folded or less."""
+        if self._folded == len(written.new) and rules is self._rules:
             return self._partials
         return fold(written.new, rules)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import ClassVar
 
@@ -17,6 +18,8 @@ from flexmeter.models import Event, EventRevision, RejectedEvent
 from flexmeter.stores.database.copying import NULL, copy_lines, escaped
 from flexmeter.stores.database.reading import EVENT_COLUMNS
 from flexmeter.stores.database.transactions import Superseded
+
+Meanwhile = Callable[[Sequence[UsageEvent]], object]
 
 STATEMENT_CHARACTERS = 2_000_000
 _id = attrgetter("event_id")
@@ -73,13 +76,13 @@ class Writer:
         *,
         now: datetime,
         floor: datetime | None,
-        meanwhile: Callable[[], object] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> Written:
         """Store a batch inside the caller's transaction.
 
         Of several elements with one id the one accepted last stands. Stored events below `floor` (the retention
         floor) count as they are. Rows are touched in the order of their ids, so that writers do not deadlock.
-        `meanwhile` may be called once, while the database is busy.
+        While the database is busy, `meanwhile` may be called with what it is storing; if all of that is new, it is all that is.
         """
         written = Written()
         states, later = _settled(events)
@@ -130,7 +133,7 @@ class Writer:
         events: Sequence[UsageEvent],
         repeated_at: Mapping[str, datetime],
         now: datetime,
-        meanwhile: Callable[[], object] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> set[str]:
         """Insert those events whose id is not stored and return their ids. The ids are distinct and sorted."""
         for _ in range(8):
@@ -335,13 +338,17 @@ class PostgresWriter(Writer):
 
     _to_be_looked_up: ClassVar[dict[tuple[str, str], int]] = {}
 
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._found: dict[str, int] = {}
+
     def insert_new(
         self,
         environment: str,
         events: Sequence[UsageEvent],
         repeated_at: Mapping[str, datetime],
         now: datetime,
-        meanwhile: Callable[[], object] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> set[str]:
         if len(events) < self.COPY_FROM:
             return self._insert(environment, events, repeated_at, now) if events else set()
@@ -356,12 +363,12 @@ class PostgresWriter(Writer):
             try:
                 with transaction.atomic(using=self.alias):
                     lines = _lines(escaped(environment), events, repeated_at, f"{now}")
-                    copy_lines(self.alias, self.COPY, lines, None if known else meanwhile)
+                    copy_lines(self.alias, self.COPY, lines, None if meanwhile is None else partial(meanwhile, events))
                 return {event.event_id for event in events}
             except IntegrityError:
                 self._to_be_looked_up[place] = self.LOOKED_UP_AFTER_REPEAT
                 if not look_ups:
-                    return self.insert_new(environment, events, repeated_at, now)
+                    return self.insert_new(environment, events, repeated_at, now, meanwhile)
         return self._insert(environment, events, repeated_at, now) if events else set()
 
     def _insert(
@@ -386,9 +393,12 @@ class PostgresWriter(Writer):
         return Event.objects.using(self.alias).filter(id__in=self._row_ids(environment, event_ids).values())
 
     def _row_ids(self, environment: str, event_ids: Sequence[str]) -> dict[str, int]:
-        with connections[self.alias].cursor() as cursor:
-            cursor.execute(self.KNOWN, [list(event_ids), environment, environment])
-            return dict(cursor.fetchall())
+        found = self._found
+        if sought := [event_id for event_id in event_ids if event_id not in found]:
+            with connections[self.alias].cursor() as cursor:
+                cursor.execute(self.KNOWN, [sought, environment, environment])
+                found.update(cursor.fetchall())
+        return {event_id: found[event_id] for event_id in event_ids if event_id in found}
 
     def note_repeats(self, repeats: Sequence[tuple[int, datetime]]) -> None:
         if repeats:
@@ -429,7 +439,7 @@ class SqliteWriter(Writer):
         events: Sequence[UsageEvent],
         repeated_at: Mapping[str, datetime],
         now: datetime,
-        meanwhile: Callable[[], object] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> set[str]:
         connection = connections[self.alias]
         stored = connection.ops.adapt_datetimefield_value
