@@ -10,6 +10,13 @@ PYTEST_ARGS ?= -n $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1))) --dist
 # A run starts many processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Runs the suite on a database. What failed is run once more, one by one, on a machine that does nothing else: some tests drive
+# servers and browsers, and wait for them. Both runs are told; what fails twice fails.
+define suite
+$(BIN)/python -m pytest --database=$(1) $(PYTEST_ARGS) || \
+	$(BIN)/python -m pytest --database=$(1) --last-failed --last-failed-no-failures=none
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format test-sqlite test-postgresql test-mariadb test-crash bench clean
 
@@ -36,13 +43,13 @@ format: $(VENV)/.installed-test ## Put the code into its form.
 	$(BIN)/ruff format .
 
 test-sqlite: $(VENV)/.installed-test ## Run the suite on SQLite.
-	$(BIN)/python -m pytest --database=sqlite $(PYTEST_ARGS)
+	$(call suite,sqlite)
 
 test-postgresql: $(VENV)/.installed-test ## Run the suite on a PostgreSQL of its own; skipped where none is installed.
-	$(BIN)/python -m pytest --database=postgresql $(PYTEST_ARGS)
+	$(call suite,postgresql)
 
 test-mariadb: $(VENV)/.installed-test ## Run the suite on a MariaDB of its own; skipped where none is installed.
-	$(BIN)/python -m pytest --database=mariadb $(PYTEST_ARGS)
+	$(call suite,mariadb)
 
 test-crash: $(VENV)/.installed-test ## Kill processes at random while events come in, on each database; ARGS=--kills=50 for fewer.
 	$(BIN)/python -m tests.crash --database=sqlite $(ARGS)
