@@ -279,7 +279,7 @@ def test_a_figure_of_any_size_comes_back_digit_for_digit(kind, value):
     assert set(Rollup.objects.values_list("total", flat=True)) == {Decimal(value)}
 
 
-@rollup_writers
+@pytest.mark.parametrize("kind", [RollupWriter, pytest.param(SqliteRollupWriter, marks=ON_SQLITE)])
 def test_a_row_that_another_has_deleted_starts_the_transaction_over(kind):
     meter = make_meter("SUM", field="n")
     writer = kind("default")

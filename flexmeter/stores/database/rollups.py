@@ -27,6 +27,7 @@ from flexmeter.metering import DAY, NO_GROUP, MeterRule, Rollups, SeriesKey, fol
 from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue, now
 from flexmeter.properties import digest, dumps
 from flexmeter.stores.database.copying import NULL, copy_lines, line
+from flexmeter.stores.database.merging import merge_rollups, merge_uniques
 from flexmeter.stores.database.series import RememberedSeries
 from flexmeter.stores.database.transactions import Superseded
 from flexmeter.windows import bucket, ceiling
@@ -344,7 +345,7 @@ def _identified(rows: QuerySet[Rollup]) -> Iterator[tuple[Any, ...]]:
 
 
 class PostgresRollupWriter(RollupWriter):
-    """The same contract, appending a handful of rows with one INSERT and more with COPY."""
+    """The same contract, appending a handful of rows with one INSERT and more with COPY, and merging them in the database."""
 
     COPY_FROM: ClassVar[int] = 20
     COPY_ROLLUPS: ClassVar[str] = """
@@ -377,6 +378,12 @@ class PostgresRollupWriter(RollupWriter):
             self._insert(self.INSERT_UNIQUES, [], rows)
         else:
             copy_lines(self.alias, self.COPY_UNIQUES, map(line, rows))
+
+    def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> int:
+        return merge_rollups(self.alias, rule.measures, series_ids)
+
+    def _merge_uniques(self, series_ids: Sequence[int]) -> int:
+        return merge_uniques(self.alias, series_ids)
 
     def _insert(self, sql: str, first: list[Any], rows: Iterable[tuple[Any, ...]]) -> None:
         if columns := [list(column) for column in zip(*rows, strict=True)]:

@@ -1,0 +1,97 @@
+"""Appended rollup rows merged inside PostgreSQL, as `RollupWriter` does it row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from django.db import connections
+
+from flexmeter.aggregation import Measure
+from flexmeter.models import Rollup
+
+# Rows are deleted and written by one statement, hence of one snapshot: what is appended meanwhile is neither read nor lost.
+# Among those that are kept, the rows of a series lie side by side, where a question finds them with few pages.
+_MERGED: Final = """
+    WITH appended AS (
+        DELETE FROM flexmeter_rollup WHERE series_id = ANY(%(series)s) AND level = %(appended)s
+        RETURNING series_id, bucket, date_trunc('day', bucket, 'UTC') AS day, {columns}
+    ), held_buckets AS (
+        DELETE FROM flexmeter_rollup held USING (SELECT DISTINCT series_id, bucket FROM appended) AS at
+        WHERE held.series_id = ANY(%(series)s) AND held.level = %(bucket)s
+          AND held.bucket >= (SELECT min(bucket) FROM appended) AND held.bucket <= (SELECT max(bucket) FROM appended)
+          AND held.series_id = at.series_id AND held.bucket = at.bucket
+        RETURNING held.series_id, held.bucket, {held}
+    ), held_days AS (
+        DELETE FROM flexmeter_rollup held USING (SELECT DISTINCT series_id, day FROM appended) AS at
+        WHERE held.series_id = ANY(%(series)s) AND held.level = %(day)s
+          AND held.bucket >= (SELECT min(day) FROM appended) AND held.bucket <= (SELECT max(day) FROM appended)
+          AND held.series_id = at.series_id AND held.bucket = at.day
+        RETURNING held.series_id, held.bucket, {held}
+    ), merged AS (
+        INSERT INTO flexmeter_rollup (level, series_id, bucket, {columns})
+        SELECT level, series_id, bucket, {figures}
+        FROM (
+            SELECT %(bucket)s::smallint AS level, series_id, bucket, {columns} FROM appended
+            UNION ALL SELECT %(bucket)s::smallint, * FROM held_buckets
+            UNION ALL SELECT %(day)s::smallint, series_id, day, {columns} FROM appended
+            UNION ALL SELECT %(day)s::smallint, * FROM held_days
+        ) AS part
+        GROUP BY level, series_id, bucket
+        HAVING sum(count) <> 0 OR sum(total) <> 0 OR sum(moment) <> 0
+            OR count(minimum) > 0 OR count(maximum) > 0 OR count(latest) > 0
+        ORDER BY level, series_id, bucket
+    )
+    SELECT count(*) FROM appended
+"""
+_LATEST: Final = "(array_agg({column} ORDER BY latest_at DESC NULLS LAST, latest_accepted_at DESC, latest_event_id DESC))[1]"
+_FIGURES: Final[dict[str, tuple[Measure | None, str]]] = {
+    "count": (None, "sum(count)"),
+    "total": (Measure.TOTAL, "coalesce(sum(total), 0)"),
+    "moment": (Measure.MOMENT, "coalesce(sum(moment), 0)"),
+    "minimum": (Measure.MINIMUM, "min(minimum)"),
+    "maximum": (Measure.MAXIMUM, "max(maximum)"),
+    **{
+        column: (Measure.LATEST, _LATEST.format(column=column))
+        for column in ("latest", "latest_at", "latest_accepted_at", "latest_event_id")
+    },
+}
+_REPEATED: Final = """
+    DELETE FROM flexmeter_uniquevalue WHERE id IN (
+        SELECT id FROM (
+            SELECT id, row_number() OVER (PARTITION BY series_id, day, value ORDER BY id) AS place
+            FROM flexmeter_uniquevalue WHERE series_id = ANY(%(series)s)
+        ) AS listed
+        WHERE place > 1
+    )
+"""
+
+
+def merge_rollups(alias: str, measures: Collection[Measure], series_ids: Sequence[int]) -> int:
+    """Merge the appended rows of these series, of which `measures` are kept; returns how many there were."""
+    parameters: dict[str, Any] = {
+        "series": list(series_ids),
+        "appended": Rollup.Level.APPENDED.value,
+        "bucket": Rollup.Level.BUCKET.value,
+        "day": Rollup.Level.DAY.value,
+    }
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_merged(frozenset(measures)), parameters)
+        [merged] = cursor.fetchone()
+    return int(merged)
+
+
+def merge_uniques(alias: str, series_ids: Sequence[int]) -> int:
+    """Remove unique values that are listed again; returns how many there were."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_REPEATED, {"series": list(series_ids)})
+        return int(cursor.rowcount)
+
+
+@lru_cache
+def _merged(measures: frozenset[Measure]) -> str:
+    kept = [figure if measure is None or measure in measures else "NULL" for measure, figure in _FIGURES.values()]
+    return _MERGED.format(
+        columns=", ".join(_FIGURES), held=", ".join(f"held.{column}" for column in _FIGURES), figures=", ".join(kept)
+    )

@@ -1,0 +1,112 @@
+"""PostgreSQL merges appended rollup rows to what merging them one by one comes to."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from itertools import count
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flexmeter.aggregation import AggregationType
+from flexmeter.maintenance.compaction import compact
+from flexmeter.models import Meter, Rollup, Series, UniqueValue
+from flexmeter.stores.database import rollups
+from flexmeter.stores.database.rollups import MEASURE_COLUMNS, PostgresRollupWriter, RollupWriter
+
+from tests.examples import examples
+from tests.factories import at, make_meter
+
+pytestmark = [pytest.mark.django_db, pytest.mark.only_on("postgresql")]
+MIDNIGHT = at("2024-03-10 00:00")
+QUARTER = timedelta(minutes=15)
+TYPES = sorted({type.value for type in AggregationType} - {"SUM_WITH_MULTIPLIER"})  # which keeps what SUM keeps
+numbers = count()
+figures = st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**20), max_value=10**20) | st.just(
+    Decimal(0)
+)
+extremes = st.none() | figures
+
+
+@st.composite
+def rows(draw):
+    """A row of one of two series, appended in one of two rounds; most measures may be missing."""
+    start = MIDNIGHT + draw(st.integers(0, 250)) * QUARTER
+    key = draw(st.none() | st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from(["a", "B", "é", "_", "b "])))
+    happened, accepted, event_id = key or (0, 0, "")
+    moment = start + timedelta(seconds=happened)
+    latest = {
+        "latest": Decimal(f"{happened}.{accepted}{len(event_id)}"),  # one event has one value
+        "latest_at": moment,
+        "latest_accepted_at": moment + timedelta(seconds=accepted),
+        "latest_event_id": event_id,
+    }
+    return (
+        draw(st.booleans()),
+        draw(st.integers(0, 1)),
+        {
+            "bucket": start,
+            "count": draw(st.integers(-2, 3)),
+            "total": draw(extremes),
+            "moment": draw(extremes),
+            "minimum": draw(extremes),
+            "maximum": draw(extremes),
+        }
+        | (latest if key else {}),
+    )
+
+
+def make_series(type):
+    number = next(numbers)
+    meter = make_meter(type, environment=f"e{number}", field="" if type == "COUNT" else "n")
+    return [
+        Series.objects.create(
+            environment=meter.environment, meter=meter, generation=meter.generation, external_customer_id=customer
+        )
+        for customer in ("acme", "globex")
+    ]
+
+
+def merged(writer, type, rows, monkeypatch):
+    """What two rounds of appending and merging leave, and how many rows were merged."""
+    series = make_series(type)
+    environment = series[0].environment
+    counted = []
+    with monkeypatch.context() as patch:
+        patch.setitem(rollups.ROLLUP_WRITERS, "postgresql", writer)
+        for second in (False, True):
+            Rollup.objects.bulk_create(Rollup(series=series[of], **columns) for late, of, columns in rows if late is second)
+            UniqueValue.objects.bulk_create(
+                UniqueValue(series=series[of], day=MIDNIGHT, value=UUID(int=abs(columns["count"])))
+                for late, of, columns in rows
+                if late is second
+            )
+            counted.append(compact(environment))
+    left = Rollup.objects.filter(series__environment=environment)
+    columns = ("series__external_customer_id", "level", "bucket", *MEASURE_COLUMNS)
+    values = UniqueValue.objects.filter(series__environment=environment)
+    return (
+        counted,
+        sorted(map(str, left.values_list(*columns))),
+        sorted(map(str, values.values_list("series__external_customer_id", "value"))),
+    )
+
+
+@examples(150)
+@given(type=st.sampled_from(TYPES), rows=st.lists(rows(), min_size=1, max_size=12))
+def test_merged_by_the_database_or_one_by_one_it_is_the_same(type, rows, monkeypatch):
+    one_by_one, by_database = (merged(writer, type, rows, monkeypatch) for writer in (RollupWriter, PostgresRollupWriter))
+    assert by_database == one_by_one
+    Meter.objects.all().delete()
+
+
+def test_rows_of_a_series_are_written_side_by_side():
+    first, second = make_series("SUM")
+    for number in range(6):
+        Rollup.objects.create(series=(second, first)[number % 2], bucket=MIDNIGHT + number * QUARTER, count=1, total=1)
+    assert compact(first.environment) == 6
+    kept = Rollup.objects.filter(level=Rollup.Level.BUCKET).order_by("id").values_list("series_id", flat=True)
+    assert list(kept) == [first.pk] * 3 + [second.pk] * 3
