@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from django.db.models import Count
 
-from flexmeter.models import Meter, Rollup, Series, UniqueValue
+from flexmeter.models import Meter, Rollup, Series
 from flexmeter.stores.database.rollups import rollup_writer
 from flexmeter.stores.database.transactions import in_transaction, write_alias
 
@@ -42,15 +42,10 @@ def _compact_meter(meter_id: str, alias: str) -> int:
 
 
 def _to_be_merged(meter_id: str, alias: str) -> dict[int, int]:
-    """Series of a meter and how many rows of each there are to be merged."""
+    """Series of a meter that rows were appended to, and how many of each; unique values are added with such rows alone."""
     of_meter = Series.objects.filter(meter_id=meter_id)
     appended = Rollup.objects.using(alias).filter(series__in=of_meter, level=Rollup.Level.APPENDED).order_by()
-    rows = dict(appended.values("series_id").annotate(rows=Count("id")).values_list("series_id", "rows"))
-    values = UniqueValue.objects.using(alias).filter(series__in=of_meter).order_by()
-    repeated = values.values("series_id", "day", "value").annotate(rows=Count("id")).filter(rows__gt=1)
-    for series_id, count in repeated.values_list("series_id", "rows"):
-        rows[series_id] = rows.get(series_id, 0) + count
-    return rows
+    return dict(appended.values("series_id").annotate(rows=Count("id")).values_list("series_id", "rows"))
 
 
 def _chunks(rows: Mapping[int, int]) -> Iterator[list[int]]:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from flexmeter.aggregation import AggregationType
 from flexmeter.maintenance.compaction import compact
+from flexmeter.metering import DAY
 from flexmeter.models import Meter, Rollup, Series, UniqueValue
 from flexmeter.stores.database import rollups
 from flexmeter.stores.database.rollups import MEASURE_COLUMNS, PostgresRollupWriter, RollupWriter
+from flexmeter.windows import bucket
 
 from tests.examples import examples
 from tests.factories import at, make_meter
@@ -80,7 +82,7 @@ def merged(writer, type, rows, monkeypatch):
         for second in (False, True):
             Rollup.objects.bulk_create(Rollup(series=series[of], **columns) for late, of, columns in rows if late is second)
             UniqueValue.objects.bulk_create(
-                UniqueValue(series=series[of], day=MIDNIGHT, value=UUID(int=abs(columns["count"])))
+                UniqueValue(series=series[of], day=bucket(columns["bucket"], DAY), value=UUID(int=abs(columns["count"])))
                 for late, of, columns in rows
                 if late is second
             )

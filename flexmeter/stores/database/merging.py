@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ _MERGED: Final = """
             OR count(minimum) > 0 OR count(maximum) > 0 OR count(latest) > 0
         ORDER BY level, series_id, bucket
     )
-    SELECT count(*) FROM appended
+    SELECT series_id, day, count(*) FROM appended GROUP BY series_id, day
 """
 _LATEST: Final = "(array_agg({column} ORDER BY latest_at DESC NULLS LAST, latest_accepted_at DESC, latest_event_id DESC))[1]"
 _FIGURES: Final[dict[str, tuple[Measure | None, str]]] = {
@@ -60,16 +61,17 @@ _FIGURES: Final[dict[str, tuple[Measure | None, str]]] = {
 _REPEATED: Final = """
     DELETE FROM flexmeter_uniquevalue WHERE id IN (
         SELECT id FROM (
-            SELECT id, row_number() OVER (PARTITION BY series_id, day, value ORDER BY id) AS place
-            FROM flexmeter_uniquevalue WHERE series_id = ANY(%(series)s)
+            SELECT v.id, row_number() OVER (PARTITION BY v.series_id, v.day, v.value ORDER BY v.id) AS place
+            FROM unnest(%s::bigint[], %s::timestamptz[]) AS merged (series_id, day)
+            JOIN flexmeter_uniquevalue v ON v.series_id = merged.series_id AND v.day = merged.day
         ) AS listed
         WHERE place > 1
     )
 """
 
 
-def merge_rollups(alias: str, measures: Collection[Measure], series_ids: Sequence[int]) -> int:
-    """Merge the appended rows of these series, of which `measures` are kept; returns how many there were."""
+def merge_rollups(alias: str, measures: Collection[Measure], series_ids: Sequence[int]) -> dict[tuple[int, datetime], int]:
+    """Merge the appended rows of these series, of which `measures` are kept; how many there were, by series and UTC day."""
     parameters: dict[str, Any] = {
         "series": list(series_ids),
         "appended": Rollup.Level.APPENDED.value,
@@ -78,14 +80,13 @@ def merge_rollups(alias: str, measures: Collection[Measure], series_ids: Sequenc
     }
     with connections[alias].cursor() as cursor:
         cursor.execute(_merged(frozenset(measures)), parameters)
-        [merged] = cursor.fetchone()
-    return int(merged)
+        return {(series_id, day): count for series_id, day, count in cursor.fetchall()}
 
 
-def merge_uniques(alias: str, series_ids: Sequence[int]) -> int:
-    """Remove unique values that are listed again; returns how many there were."""
+def merge_uniques(alias: str, days: Collection[tuple[int, datetime]]) -> int:
+    """Remove values that are listed again for a series and UTC day; returns how many there were."""
     with connections[alias].cursor() as cursor:
-        cursor.execute(_REPEATED, {"series": list(series_ids)})
+        cursor.execute(_REPEATED, [[series_id for series_id, _ in days], [day for _, day in days]])
         return int(cursor.rowcount)
 
 

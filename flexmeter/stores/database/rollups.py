@@ -8,7 +8,7 @@ bucket rows it repeats are only ever written together.
 from __future__ import annotations
 
 import functools
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -286,19 +286,24 @@ class RollupWriter:
 
         The caller holds the meter's row lock.
         """
-        return self._merge_rollups(rule, series_ids) + self._merge_uniques(series_ids)
+        days = self._merge_rollups(rule, series_ids)
+        repeated = self._merge_uniques(days) if days and Measure.UNIQUES in rule.measures else 0
+        return sum(days.values()) + repeated
 
-    def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> int:
+    def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> Mapping[tuple[int, datetime], int]:
+        """How many rows were appended, by series and UTC day."""
         rows = Rollup.objects.using(self.alias).filter(series_id__in=series_ids)
         doomed: list[int] = []
         buckets: dict[tuple[int, datetime], Partial] = {}
         days: dict[tuple[int, datetime], Partial] = {}
+        appended: Counter[tuple[int, datetime]] = Counter()
         for row_id, series_id, start, *values in _identified(rows.filter(level=Rollup.Level.APPENDED)):
             partial = partial_of(values)
+            day = series_id, bucket(start, DAY)
             buckets.setdefault((series_id, start), Partial()).merge(partial)
-            days.setdefault((series_id, bucket(start, DAY)), Partial()).merge(partial)
+            days.setdefault(day, Partial()).merge(partial)
+            appended[day] += 1
             doomed.append(row_id)
-        appended = len(doomed)
         for level, merged in ((Rollup.Level.BUCKET, buckets), (Rollup.Level.DAY, days)):
             for row_id, series_id, start, *values in _identified(self._held(rows.filter(level=level), merged)):
                 if (series_id, start) in merged:
@@ -316,10 +321,15 @@ class RollupWriter:
         starts = [start for _, start in wanted]
         return rows.filter(bucket__gte=min(starts), bucket__lte=max(starts)) if starts else rows.none()
 
-    def _merge_uniques(self, series_ids: Sequence[int]) -> int:
+    def _merge_uniques(self, days: Collection[tuple[int, datetime]]) -> int:
+        """Remove values that are listed again for these series and days, which is where some were added."""
         seen: set[tuple[Any, ...]] = set()
         doomed = []
-        rows = UniqueValue.objects.using(self.alias).filter(series_id__in=series_ids)
+        rows = UniqueValue.objects.using(self.alias).filter(
+            series_id__in={series_id for series_id, _ in days},
+            day__gte=min(day for _, day in days),
+            day__lte=max(day for _, day in days),
+        )
         for row_id, *key in rows.values_list("id", "series_id", "day", "value"):
             if tuple(key) in seen:
                 doomed.append(row_id)
@@ -379,11 +389,11 @@ class PostgresRollupWriter(RollupWriter):
         else:
             copy_lines(self.alias, self.COPY_UNIQUES, map(line, rows))
 
-    def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> int:
+    def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> Mapping[tuple[int, datetime], int]:
         return merge_rollups(self.alias, rule.measures, series_ids)
 
-    def _merge_uniques(self, series_ids: Sequence[int]) -> int:
-        return merge_uniques(self.alias, series_ids)
+    def _merge_uniques(self, days: Collection[tuple[int, datetime]]) -> int:
+        return merge_uniques(self.alias, days)
 
     def _insert(self, sql: str, first: list[Any], rows: Iterable[tuple[Any, ...]]) -> None:
         if columns := [list(column) for column in zip(*rows, strict=True)]:
