@@ -29,7 +29,7 @@ from flexmeter.models import InboxBatch, now
 from flexmeter.properties import InvalidJson, dumps
 from flexmeter.rejections import RETRYABLE, reject, retry
 from flexmeter.stores.database.prepared import run
-from flexmeter.stores.database.transactions import Superseded, in_transaction, write_alias
+from flexmeter.stores.database.transactions import Superseded, in_transaction, run_guarded, write_alias
 
 __all__ = [
     "Backlog", "Drained", "Survey", "backlog", "contents", "drain", "find", "is_full", "look_after", "put", "retry", "ring",
@@ -118,12 +118,19 @@ def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = N
             run(alias, cursor, INSERT, _parameters(first[0], alias))
         metrics.accepted(len(events))
         _ring_or_tell(alias)
+    elif len(first) == 1 and connection.in_atomic_block:
+        run_guarded(alias, INSERT, _parameters(first[0], alias))
+        _tell_after_commit(len(events), alias)
     elif first:
         # With autocommit off there is no block to be kept whole, and on SQLite a savepoint there would commit.
         with transaction.atomic(using=alias, savepoint=connection.in_atomic_block):
             _insert(chain(first, rows), alias)
-            transaction.on_commit(lambda: metrics.accepted(len(events)), using=alias, robust=True)
-            transaction.on_commit(lambda: ring(alias), using=alias, robust=True)
+            _tell_after_commit(len(events), alias)
+
+
+def _tell_after_commit(events: int, alias: str) -> None:
+    transaction.on_commit(lambda: metrics.accepted(events), using=alias, robust=True)
+    transaction.on_commit(lambda: ring(alias), using=alias, robust=True)
 
 
 INSERT = """

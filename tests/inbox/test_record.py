@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from types import MappingProxyType
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import AnonymousUser, Group, User
-from django.db import IntegrityError, connection, connections, transaction
+from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django.urls import path
@@ -25,6 +25,7 @@ from flexmeter.recording import OtherDatabase, arecord, arecord_many, record, re
 
 from tests.factories import make_meter
 from tests.inbox.ledger import assert_exact, counted, waiting
+from tests.requirements import only_on
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -126,6 +127,45 @@ def test_a_value_that_cannot_be_stored_leaves_the_transaction_usable():
             record("tokens", "acme", {"n": float("nan")})
         Group.objects.create(name="goes on")
     assert Group.objects.filter(name="goes on").exists()
+
+
+def refused(monkeypatch):
+    """Record an event that the database does not take."""
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "INSERT", "INSERT INTO nowhere VALUES (%s, %s, %s, %s, %s)")
+        with pytest.raises(DatabaseError, match="nowhere"):
+            record("tokens", "acme")
+
+
+def test_an_event_that_the_database_refuses_leaves_the_transaction_usable(monkeypatch):
+    with transaction.atomic():
+        record("tokens", "acme", idempotency_key="before")
+        Group.objects.create(name="before")
+        refused(monkeypatch)
+        Group.objects.create(name="goes on")
+        record("tokens", "acme", idempotency_key="after")
+    assert set(Group.objects.values_list("name", flat=True)) == {"before", "goes on"}
+    assert counted() == ["after", "before"]
+
+
+@only_on("postgresql")
+def test_inside_a_transaction_an_event_takes_one_message(django_assert_num_queries):
+    with transaction.atomic(), django_assert_num_queries(1):
+        record("tokens", "acme", idempotency_key="sale-1")
+    assert counted() == ["sale-1"]
+
+
+@only_on("postgresql")
+def test_what_the_database_has_broken_off_is_not_taken_up_again(monkeypatch):
+    with transaction.atomic():
+        refused(monkeypatch)
+        Group.objects.create(name="lost")
+        with connection.cursor() as cursor, suppress(DatabaseError):
+            cursor.execute("SELECT 1 / 0")
+        with pytest.raises(DatabaseError):
+            record("tokens", "acme")
+    assert not Group.objects.exists()
+    assert_exact(0)
 
 
 def test_an_event_recorded_by_an_on_commit_hook_counts():

@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 from django.db import DatabaseError, connections
 from django.db.backends.utils import CursorWrapper
 
+from flexmeter.stores.database.transactions import takes_messages
+
 SEEN_BEFORE = 3
 """How often a session sends a statement whole: one that lives for a single request shall not prepare anything."""
 MOST_STATEMENTS = 200
@@ -66,10 +68,8 @@ class _Prepared(NamedTuple):
 
 def _can_prepare(alias: str) -> bool:
     connection = connections[alias]
-    if connection.vendor != "postgresql" or connection.in_atomic_block or not connection.get_autocommit():
-        return False
-    # What prepares and what calls are statements whose parameters only the driver can bind.
-    return not connection.features.uses_server_side_binding  # type: ignore[attr-defined]
+    # What prepares and what calls are, like messages, statements whose parameters only the driver can bind.
+    return takes_messages(alias) and not connection.in_atomic_block and connection.get_autocommit()
 
 
 def _known(alias: str, cursor: CursorWrapper, sql: str) -> _Prepared | None:

@@ -21,7 +21,7 @@ from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.rollups import PlannedRollups
 from flexmeter.stores.database.rules import VERSIONS, Rulebook
 from flexmeter.stores.database.series import RememberedSeries
-from flexmeter.stores.database.transactions import is_transient
+from flexmeter.stores.database.transactions import is_transient, takes_messages
 
 MOST_REMEMBERED = 10_000
 
@@ -145,7 +145,4 @@ def single_writer(alias: str) -> SingleWriter | None:
     connection = connections[alias]
     if connection.in_atomic_block or not connection.get_autocommit():
         return None
-    # A message with several statements can only have its parameters bound by the driver.
-    if connection.vendor != "postgresql" or connection.features.uses_server_side_binding:  # type: ignore[attr-defined]
-        return SingleWriter(alias)
-    return PostgresSingleWriter(alias)
+    return PostgresSingleWriter(alias) if takes_messages(alias) else SingleWriter(alias)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
-from django.db import OperationalError, connections, router, transaction
+from django.db import DatabaseError, OperationalError, connections, router, transaction
 
 from flexmeter.exceptions import EnvironmentBusy
 
@@ -18,6 +19,7 @@ ATTEMPTS = 30
 LONGEST_PAUSE_SECONDS = 0.32
 PATIENCE_SECONDS = 30.0
 """How long a transaction is attempted again; what a database waits for locks within an attempt comes on top."""
+GUARD = "flexmeter_guard"
 _TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
 _TRANSIENT_MYSQL = {1205, 1213, 1020}  # lock wait timeout, deadlock, record changed since last read
 _TRANSIENT_SQLITE = {5, 6}  # busy, locked: its lock is not handed out in turn, so that a writer can wait in vain
@@ -39,6 +41,27 @@ def read_alias() -> str:
     from flexmeter.models import Event
 
     return router.db_for_read(Event)
+
+
+def takes_messages(alias: str) -> bool:
+    """Whether the database takes several statements with parameters in one message: PostgreSQL, where the driver binds them."""
+    connection = connections[alias]
+    return connection.vendor == "postgresql" and not connection.features.uses_server_side_binding  # type: ignore[attr-defined]
+
+
+def run_guarded(alias: str, sql: str, parameters: Sequence[Any]) -> None:
+    """Execute a statement inside a transaction, which can go on if it fails. Raises what the database raises."""
+    with connections[alias].cursor() as cursor:
+        if not takes_messages(alias):
+            with transaction.atomic(using=alias):
+                cursor.execute(sql, parameters)
+            return
+        try:  # one round trip instead of three
+            cursor.execute(f"SAVEPOINT {GUARD};{sql};RELEASE SAVEPOINT {GUARD}", parameters)
+        except DatabaseError:
+            with suppress(DatabaseError):  # there is no savepoint to go back to in what was broken before
+                cursor.execute(f"ROLLBACK TO SAVEPOINT {GUARD};RELEASE SAVEPOINT {GUARD}")
+            raise
 
 
 def is_transient(error: BaseException) -> bool:
