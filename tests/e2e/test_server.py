@@ -140,7 +140,7 @@ def test_batches_from_many_threads_and_their_repeats_count_once(server: Server, 
 
 def test_killing_workers_loses_nothing_that_was_acknowledged_and_counts_nothing_twice(server: Server, meters: dict[str, str]):
     batches, events = 40, 100
-    done = Flag()
+    begun, done = Flag(), Flag()
 
     def deliver(number: int) -> None:
         """As a client does it: the same body again until it is acknowledged."""
@@ -149,18 +149,22 @@ def test_killing_workers_loses_nothing_that_was_acknowledged_and_counts_nothing_
             with suppress(OSError, HTTPException):
                 status, body = server.send("/events/bulk", {"events": make_batch(number, events)})
                 if status == 202:
+                    begun.set()
                     return
                 assert status == 503, body
         raise AssertionError(f"batch {number} was never acknowledged")
 
     def kill_workers() -> int:
+        """At once when the first body is taken in, then ever more seldom, so that every one is at last."""
+        begun.wait(480)
         kills = 0
-        while not done.wait(0.5 * 1.2**kills):  # ever more seldom, so that every body is taken in at last
+        while True:
             for worker in server.workers()[:1]:
                 with suppress(ProcessLookupError):
                     os.kill(worker, signal.SIGKILL)
                     kills += 1
-        return kills
+            if done.wait(0.2 * 1.3**kills):
+                return kills
 
     with ThreadPoolExecutor(5) as pool:
         killer = pool.submit(kill_workers)

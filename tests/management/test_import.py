@@ -436,12 +436,12 @@ def test_where_no_checkpoint_can_be_written_the_import_works_all_the_same(tmp_pa
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_a_process_that_is_killed_in_the_middle_loses_and_doubles_nothing(database_url, tmp_path, kill):
     make_meter()
-    path = write_jsonl(tmp_path / "events.jsonl", *(row(external_customer_id=f"customer_{i % 7}") for i in range(20_000)))
+    path = write_jsonl(tmp_path / "events.jsonl", *(row(external_customer_id=f"customer_{i % 7}") for i in range(50_000)))
     process = start(database_url, "flexmeter_import", path)
     eventually(lambda: Event.objects.count() > importing.BATCH_ROWS)  # one batch is noted by now
     process.send_signal(kill)
     killed = finish(process)
-    assert 0 < Event.objects.count() < 20_000
+    assert 0 < Event.objects.count() < 50_000
     if kill == signal.SIGINT:
         assert killed.status == 130
         assert "--resume" in killed.stderr
@@ -451,7 +451,7 @@ def test_a_process_that_is_killed_in_the_middle_loses_and_doubles_nothing(databa
     outcome = finish(start(database_url, "flexmeter_import", path, "--resume", "--json"))
     assert outcome.status == 0, outcome.stderr
     assert outcome.json["files"][0]["resumed_after_line"] > 0
-    assert Event.objects.count() == outcome.json["rows"] == 20_000
+    assert Event.objects.count() == outcome.json["rows"] == 50_000
     assert run("flexmeter_verify").status == 0
 
 
