@@ -21,6 +21,8 @@ EARLIEST: Final = datetime(1000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """Event timestamps lie before this instant, so that a window in any time zone can still be named."""
 MAX_SENDER_LENGTH: Final = 64
+STEP: Final = timedelta(microseconds=1)
+"""By which `accepted_at` grows from each event of a batch to the next, so that of two with one id the later wins."""
 NOT_GIVEN: Final = datetime(1, 1, 1, tzinfo=UTC)
 """The zero time of Go clients, which stands for a timestamp that was not given."""
 
@@ -236,15 +238,14 @@ def parse_event(raw: Any, *, now: datetime, sender: str = "") -> UsageEvent:
 def parse_events(raws: list[Any], *, now: datetime, sender: str = "") -> list[UsageEvent]:
     """Build the events of one batch, all or none.
 
-    `accepted_at` grows by one microsecond from each to the next, so that of two elements with one id the later wins.
-    Raises InvalidEvent whose field starts with the position, such as `events[3].event_name`.
+    `accepted_at` grows by STEP from each to the next. Raises InvalidEvent whose field starts with the position, such as
+    `events[3].event_name`.
     """
-    step = timedelta(microseconds=1)
     events = []
     for index, raw in enumerate(raws):
         try:
             events.append(parse_event(raw, now=now, sender=sender))
         except InvalidEvent as error:
             raise error.within(f"events[{index}]") from None
-        now += step
+        now += STEP
     return events

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, groupby, islice
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.models import Count, Min, Sum, TextField
@@ -21,15 +21,16 @@ from django.db.models.functions import Cast
 from django.utils.module_loading import import_string
 
 from flexmeter import metrics
+from flexmeter.batches import INSERT, Row, bodies, row_as_sent, rows_of
 from flexmeter.conf import conf
-from flexmeter.events import UsageEvent, from_json, json_text, to_json
+from flexmeter.events import UsageEvent, from_json, to_json
 from flexmeter.exceptions import EnvironmentBusy, FlexmeterError, InvalidEvent
 from flexmeter.ingest import Ingested, ingest
 from flexmeter.models import InboxBatch, now
-from flexmeter.properties import InvalidJson, dumps
+from flexmeter.properties import quoted
 from flexmeter.rejections import RETRYABLE, reject, retry
 from flexmeter.stores.database.prepared import run
-from flexmeter.stores.database.transactions import Superseded, in_transaction, run_guarded, write_alias
+from flexmeter.stores.database.transactions import Superseded, binding_cursor, in_transaction, run_guarded, write_alias
 
 __all__ = [
     "Backlog", "Drained", "Survey", "backlog", "contents", "drain", "find", "is_full", "look_after", "put", "retry", "ring",
@@ -38,8 +39,8 @@ __all__ = [
 
 logger = logging.getLogger("flexmeter.inbox")
 
-BATCH_EVENTS = 1_000
-BATCH_CHARACTERS = 2_000_000
+LITERAL_CHARACTERS = 10_000
+"""Of a row that is part of the statement's own text; a larger one is sent beside it, where the database can do that."""
 FIRST_ROWS = 8
 CLAIMED_ROWS = 500
 CLAIMED_CHARACTERS = 8_000_000
@@ -104,72 +105,46 @@ class _Claim:
     more: bool = False
 
 
-def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = None) -> None:
+def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = None, body: str | None = None) -> None:
     """Keep accepted events until they are drained, in the caller's transaction or else in its own.
+
+    `body` is the text of a request that they were parsed from (see `batches.row_as_sent`); it saves writing them again.
 
     After the commit the doorbell rings once; if that is lost, `flexmeter_drain` or the next bell finds the rows.
     """
     alias = using or write_alias()
-    rows = _rows(events, environment)
+    as_sent = None if body is None else row_as_sent(events, body, environment)
+    rows = rows_of(events, environment) if as_sent is None else iter([as_sent])
     first = list(islice(rows, 2))
     connection = connections[alias]
+    is_small = len(first) == 1 and first[0].size <= LITERAL_CHARACTERS
     if len(first) == 1 and not connection.in_atomic_block and connection.get_autocommit():
-        with connection.cursor() as cursor:  # one statement is a transaction by itself, and a round trip instead of three
-            run(alias, cursor, INSERT, _parameters(first[0], alias))
+        _insert(first[0], alias)  # one statement is a transaction by itself, and a round trip instead of three
         metrics.accepted(len(events))
         _ring_or_tell(alias)
-    elif len(first) == 1 and connection.in_atomic_block:
-        run_guarded(alias, INSERT, _parameters(first[0], alias))
+    elif is_small and connection.in_atomic_block:
+        run_guarded(alias, INSERT, first[0].parameters(alias))
         _tell_after_commit(len(events), alias)
     elif first:
         # With autocommit off there is no block to be kept whole, and on SQLite a savepoint there would commit.
         with transaction.atomic(using=alias, savepoint=connection.in_atomic_block):
-            _insert(chain(first, rows), alias)
+            for row in chain(first, rows):
+                _insert(row, alias)
             _tell_after_commit(len(events), alias)
+
+
+def _insert(row: Row, alias: str) -> None:
+    if row.size > LITERAL_CHARACTERS:
+        with binding_cursor(alias) as cursor:
+            cursor.execute(INSERT, row.parameters(alias))
+    else:
+        with connections[alias].cursor() as cursor:
+            run(alias, cursor, INSERT, row.parameters(alias))
 
 
 def _tell_after_commit(events: int, alias: str) -> None:
     transaction.on_commit(lambda: metrics.accepted(events), using=alias, robust=True)
     transaction.on_commit(lambda: ring(alias), using=alias, robust=True)
-
-
-INSERT = """
-    INSERT INTO flexmeter_inboxbatch (environment, events, event_count, size, attempts, accepted_at)
-    VALUES (%s, %s, %s, %s, 0, %s)
-"""
-
-
-class _Row(NamedTuple):
-    environment: str
-    events: str
-    event_count: int
-    size: int
-    accepted_at: datetime
-
-
-def _rows(events: Sequence[UsageEvent], environment: str) -> Iterator[_Row]:
-    """Rows of not more than BATCH_EVENTS and BATCH_CHARACTERS each, or of one event that is larger."""
-    texts: list[str] = []
-    size = begin = 0
-    for place, event in enumerate(events):
-        text = json_text(event)
-        if texts and (len(texts) == BATCH_EVENTS or size + len(text) > BATCH_CHARACTERS):
-            yield _Row(environment, f"[{','.join(texts)}]", len(texts), size, events[begin].accepted_at)
-            texts, size, begin = [], 0, place
-        texts.append(text)
-        size += len(text)
-    if texts:
-        yield _Row(environment, f"[{','.join(texts)}]", len(texts), size, events[begin].accepted_at)
-
-
-def _insert(rows: Iterable[_Row], alias: str) -> None:
-    with connections[alias].cursor() as cursor:
-        for row in rows:
-            cursor.execute(INSERT, _parameters(row, alias))
-
-
-def _parameters(row: _Row, alias: str) -> list[Any]:
-    return [*row[:-1], connections[alias].ops.adapt_datetimefield_value(row.accepted_at)]
 
 
 def _ring_or_tell(alias: str) -> None:
@@ -248,7 +223,7 @@ def survey(*, batches: int, using: str | None = None) -> Survey:
 
 def contents(batch: InboxBatch) -> Any:
     """A batch's events as they stand there: a list of objects, or text where somebody has made it something else."""
-    return _bodies([batch.pk], batch._state.db or write_alias()).get(batch.pk)
+    return bodies([batch.pk], batch._state.db or write_alias()).get(batch.pk)
 
 
 def find(event_id: str, *, environment: str, using: str | None = None) -> UsageEvent | None:
@@ -262,9 +237,9 @@ def find(event_id: str, *, environment: str, using: str | None = None) -> UsageE
         newest.append(pk)
         events += count
     text = rows.filter(pk__in=newest).annotate(text=Cast("events", TextField()))
-    holding = text.filter(text__contains=f'"event_id":{dumps(event_id)}').values_list("pk", flat=True)
+    holding = text.filter(text__contains=quoted(event_id)).values_list("pk", flat=True)
     for pk in holding:
-        body = _bodies([pk], rows.db).get(pk)
+        body = bodies([pk], rows.db).get(pk)
         for members in reversed(body if isinstance(body, list) else []):
             if isinstance(members, dict) and members.get("event_id") == event_id:
                 with suppress(FlexmeterError, ValueError):
@@ -362,12 +337,12 @@ def _drain_claimed(batches: Sequence[InboxBatch], alias: str) -> Drained:
     if not batches:
         return Drained()
     drained = Drained(batches=len(batches))
-    bodies = _bodies([batch.pk for batch in batches], alias)
+    found = bodies([batch.pk for batch in batches], alias)
     ordered = sorted(batches, key=lambda batch: (batch.environment, batch.pk))
     for environment, group in groupby(ordered, key=lambda batch: batch.environment):
         events: list[UsageEvent] = []
         for batch in group:
-            readable, rejected = _read(batch, bodies[batch.pk], alias)
+            readable, rejected = _read(batch, found[batch.pk], alias)
             events += readable
             drained += Drained(rejected=rejected)
         drained += _count_or_halve(environment, events, alias)
@@ -375,17 +350,6 @@ def _drain_claimed(batches: Sequence[InboxBatch], alias: str) -> Drained:
     if removed != len(batches):
         raise Superseded  # a database without row locks let another drain have them too
     return drained
-
-
-def _bodies(pks: Sequence[int], alias: str) -> dict[int, Any]:
-    """The events of batches as they stand there; as a string where somebody has made it no JSON."""
-    rows = InboxBatch.objects.using(alias)
-    try:
-        return dict(rows.filter(pk__in=pks).values_list("pk", "events"))
-    except InvalidJson:
-        if len(pks) > 1:
-            return {pk: body for one in pks for pk, body in _bodies([one], alias).items()}
-        return dict(rows.filter(pk__in=pks).values_list("pk", Cast("events", TextField())))
 
 
 def _read(batch: InboxBatch, body: Any, alias: str) -> tuple[list[UsageEvent], int]:
@@ -447,7 +411,7 @@ def _note_failure(pks: Sequence[int], error: Exception, alias: str) -> None:
 
 
 def _cut_or_reject(batch: InboxBatch, error: Exception, alias: str) -> None:
-    body = _bodies([batch.pk], alias)[batch.pk]
+    body = bodies([batch.pk], alias)[batch.pk]
     elements = body if isinstance(body, list) else [body]
     if len(elements) == 1:
         logger.warning("An event of %s cannot be counted: %s", batch.environment, type(error).__name__)

@@ -119,13 +119,15 @@ class EventRevision(models.Model):
 class InboxBatch(models.Model):
     """Events that were accepted but are not counted yet: one row for each call, removed by the commit that counts them.
 
-    `attempts` counts the drains that failed on it although the database was there; `size` is about its characters.
+    `events` and `sender` are read by `flexmeter.batches`. `attempts` counts the drains that failed on it although the
+    database was there; `size` is about its characters.
     """
 
     environment = IdentifierField(max_length=64)
     events = JsonTextField()
     event_count = models.PositiveIntegerField()
     size = models.PositiveIntegerField(default=0)
+    sender = IdentifierField(max_length=MAX_SENDER_LENGTH, default="", blank=True, help_text="The API key they came with.")
     attempts = models.PositiveIntegerField(default=0)
     accepted_at = models.DateTimeField()
 

@@ -233,7 +233,7 @@ def _visible() -> tuple[list[tuple[UsageEvent, str]], str]:
         (event.as_usage_event(), event.environment) for event in Event.objects.using(read_alias()).order_by("accepted_at", "id")
     ]
     waiting = InboxBatch.objects.using(write_alias()).order_by("id")
-    pending = [(from_json(members), batch.environment) for batch in waiting for members in batch.events]
+    pending = [(from_json(members), batch.environment) for batch in waiting for members in inbox.contents(batch)]
     return counted + pending, "in the ledger (no capture_usage() is active)"
 
 

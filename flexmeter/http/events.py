@@ -18,6 +18,7 @@ from flexmeter.exceptions import InvalidQuery
 from flexmeter.explain import explain, look_up
 from flexmeter.http import members
 from flexmeter.http.base import ApiView
+from flexmeter.http.bodies import decoded, read_body
 from flexmeter.http.errors import VALIDATION_FAILED, ApiError, InvalidPayload, invalid
 from flexmeter.http.filters import listing_of
 from flexmeter.http.listing import EventListing
@@ -44,12 +45,13 @@ class IngestView(ApiView):
         """What the events are marked with."""
         return (self.credentials.sender or self.credentials.subject)[:MAX_SENDER_LENGTH]
 
-    def accept(self, events: list[UsageEvent]) -> None:
+    def accept(self, events: list[UsageEvent], body: str | None = None) -> None:
+        """Have events counted, or waiting to be; `body` is as `inbox.put` takes it."""
         if conf.INGEST == "celery" and inbox.is_full(self.environment):
             message = f"{conf.MAX_WAITING_EVENTS} events wait to be counted here. Nothing was stored; try again later."
             raise ApiError(503, "service_unavailable", message)
         charge_events(self.credentials, len(events))
-        recording.accept(events, environment=self.environment, commit=True)
+        recording.accept(events, environment=self.environment, commit=True, body=body)
 
 
 class EventsView(IngestView):
@@ -68,7 +70,8 @@ class BulkView(IngestView):
     """Up to FLEXMETER_MAX_BULK_EVENTS events, all or none."""
 
     def post(self, request: Request) -> Response:
-        elements = self.body().get("events")
+        body = read_body(request._request)
+        elements = decoded(body).get("events")
         if elements is None:
             raise InvalidPayload("events", "is required")
         if not isinstance(elements, list):
@@ -78,7 +81,10 @@ class BulkView(IngestView):
         if len(elements) > conf.MAX_BULK_EVENTS:
             reason = f"must not hold more than {conf.MAX_BULK_EVENTS} events"
             raise invalid(VALIDATION_FAILED, {"events": reason})
-        self.accept(parse_events(elements, now=now(), sender=self.sender))
+        events = parse_events(elements, now=now(), sender=self.sender)
+        # A body that leaves an id to be made says too little of the event.
+        is_complete = all(element.get("event_id") for element in elements)
+        self.accept(events, body.decode() if is_complete else None)
         return Response({"message": "Events accepted for processing"}, 202)
 
 

@@ -108,6 +108,12 @@ class Migration(migrations.Migration):
                 ("events", flexmeter.fields.JsonTextField()),
                 ("event_count", models.PositiveIntegerField()),
                 ("size", models.PositiveIntegerField(default=0)),
+                (
+                    "sender",
+                    flexmeter.fields.IdentifierField(
+                        blank=True, default="", help_text="The API key they came with.", max_length=64
+                    ),
+                ),
                 ("attempts", models.PositiveIntegerField(default=0)),
                 ("accepted_at", models.DateTimeField()),
             ],

@@ -12,7 +12,7 @@ from django.db import DataError, OperationalError, connection, connections, tran
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexmeter import inbox
+from flexmeter import batches, inbox
 from flexmeter.events import from_json, json_text, parse_event, to_json
 from flexmeter.exceptions import EnvironmentBusy
 from flexmeter.keys import create_key
@@ -202,7 +202,7 @@ def test_many_small_rows_are_counted_in_few_transactions(monkeypatch):
 
 
 def test_batches_are_bounded_in_size_too(monkeypatch):
-    monkeypatch.setattr(inbox, "BATCH_CHARACTERS", 2_000)
+    monkeypatch.setattr(batches, "MOST_CHARACTERS", 2_000)
     monkeypatch.setattr(inbox, "CLAIMED_CHARACTERS", 4_000)
     put(*(f"e{number}" for number in range(20)), properties={"text": "x" * 500})
     assert InboxBatch.objects.count() == 10
@@ -334,7 +334,7 @@ def test_eight_writers_committing_out_of_order_lose_nothing_to_running_drains(lo
 def test_where_locks_mean_nothing_a_row_drained_twice_counts_once(monkeypatch):
     make_meter()
     put("a")
-    real = inbox._bodies
+    real = inbox.bodies
     taken = []
 
     def bodies(pks, alias):
@@ -344,7 +344,7 @@ def test_where_locks_mean_nothing_a_row_drained_twice_counts_once(monkeypatch):
             InboxBatch.objects.filter(pk__in=pks).delete()  # as another drain would have it, were there no lock
         return found
 
-    monkeypatch.setattr(inbox, "_bodies", bodies)
+    monkeypatch.setattr(inbox, "bodies", bodies)
     inbox.drain()
     assert taken
     # The first transaction was rolled back as a whole, the deletion with it; the second one counted.

@@ -132,7 +132,7 @@ def test_a_value_that_cannot_be_stored_leaves_the_transaction_usable():
 def refused(monkeypatch):
     """Record an event that the database does not take."""
     with monkeypatch.context() as patch:
-        patch.setattr(inbox, "INSERT", "INSERT INTO nowhere VALUES (%s, %s, %s, %s, %s)")
+        patch.setattr(inbox, "INSERT", "INSERT INTO nowhere VALUES (%s, %s, %s, %s, %s, %s)")
         with pytest.raises(DatabaseError, match="nowhere"):
             record("tokens", "acme")
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, OperationalError, connections, router, transaction
+from django.db.backends.utils import CursorWrapper
 
 from flexmeter.exceptions import EnvironmentBusy
 
@@ -47,6 +48,19 @@ def takes_messages(alias: str) -> bool:
     """Whether the database takes several statements with parameters in one message: PostgreSQL, where the driver binds them."""
     connection = connections[alias]
     return connection.vendor == "postgresql" and not connection.features.uses_server_side_binding  # type: ignore[attr-defined]
+
+
+def binding_cursor(alias: str) -> CursorWrapper:
+    """A cursor for large values: PostgreSQL takes them as they are beside the statement, not as literals to be read twice."""
+    connection = connections[alias]
+    if takes_messages(alias):
+        from django.db.backends.postgresql import base
+
+        if factory := getattr(base, "ServerBindingCursor", None):  # which only psycopg 3 has
+            connection.ensure_connection()
+            with connection.wrap_database_errors:
+                return connection._prepare_cursor(factory(connection.connection))  # type: ignore[attr-defined, no-any-return]
+    return connection.cursor()
 
 
 def run_guarded(alias: str, sql: str, parameters: Sequence[Any]) -> None:
