@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -163,6 +163,7 @@ def fold(events: Iterable[UsageEvent], rules: Sequence[MeterRule], into: Rollups
     """
     rollups: Rollups = {} if into is None else into
     stream = iter(events)
+    new: Callable[[type[SeriesKey], tuple[Any, ...]], SeriesKey] = tuple.__new__
     while some := list(islice(stream, EVENTS_AT_ONCE)):
         sorted_out: dict[_Alike, _Sorted] = {}
         counted: dict[tuple[_Alike, _Quantified], list[tuple[_Place, Partial]]] = {}
@@ -177,15 +178,15 @@ def fold(events: Iterable[UsageEvent], rules: Sequence[MeterRule], into: Rollups
                 partials = counted[alike, quantified] = [(place, _fold_alike(held, rule, sign)) for place, held in places.items()]
             meter_id, generation = rule.meter_id, rule.generation
             for (customer, start, group, combination), partial in partials:
-                key = SeriesKey(meter_id, generation, customer, group, combination), start
-                before = rollups.get(key)
-                if before is not None:
-                    both = Partial()
-                    both.merge(before)
+                if not partial.count:
+                    continue
+                # As SeriesKey(…) makes it, in a third of the time.
+                key = new(SeriesKey, (meter_id, generation, customer, group, combination)), start
+                held = rollups.setdefault(key, partial)
+                if held is not partial:
+                    both = rollups[key] = Partial()
+                    both.merge(held)
                     both.merge(partial)
-                    rollups[key] = both
-                elif partial.count:
-                    rollups[key] = partial
     return rollups
 
 

@@ -12,6 +12,7 @@ from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
@@ -70,28 +71,31 @@ class RollupWriter:
 
     def append(self, environment: str, rollups: Rollups, rules: Iterable[MeterRule]) -> None:
         """Add partials as new rows; nothing that is already there is read or locked."""
-        changed = [
-            (series, start, partial) for (series, start), partial in rollups.items() if partial.count or partial != NOTHING
-        ]
+        changed = rollups.items()
+        if not all(partial.count for partial in rollups.values()):
+            changed = {place: partial for place, partial in changed if partial.count or partial != NOTHING}.items()
         if not changed:
             return
         by_id = {rule.meter_id: rule for rule in rules}
         measures = {meter_id: rule.measures for meter_id, rule in by_id.items()}
-        series_ids = self.series_ids(environment, (series for series, _, _ in changed))
+        series_ids = self.series_ids(environment, (series for (series, _), _ in changed))
         if any(rule.dimensions for rule in by_id.values()):
-            whole = {series for series, _, _ in changed if not series.combination and by_id[series.meter_id].dimensions}
+            whole = {series for (series, _), _ in changed if not series.combination and by_id[series.meter_id].dimensions}
             self._note_passed(whole)
-        rows = [Row(series_ids[series], start, partial, measures[series.meter_id]) for series, start, partial in changed]
-        uniques: list[tuple[Any, ...]] = []
-        for series_id, start, partial, _ in rows:
-            if partial.uniques:
-                day = bucket(start, DAY)
-                uniques.extend((series_id, day, value) for value in partial.uniques)
-        self.insert_rows(rows)
+        self.insert_rows(  # one by one, so that the next are made while the database stores some
+            Row(series_ids[series], start, partial, measures[series.meter_id]) for (series, start), partial in changed
+        )
+        uniques = {
+            (series_ids[series], day, value): None
+            for (series, start), partial in changed
+            if partial.uniques
+            for day in [bucket(start, DAY)]
+            for value in partial.uniques
+        }
         if uniques:
-            self.insert_uniques(list(dict.fromkeys(uniques)))
+            self.insert_uniques(list(uniques))
 
-    def insert_rows(self, rows: Sequence[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
+    def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
         """Insert rollup rows."""
         columns = ("level", "series_id", "bucket", *MEASURE_COLUMNS)
         objects = [Rollup(**dict(zip(columns, (level, row.series_id, row.bucket, *_values(row)), strict=True))) for row in rows]
@@ -376,12 +380,14 @@ class PostgresRollupWriter(RollupWriter):
     """
     COPY_UNIQUES: ClassVar[str] = "COPY flexmeter_uniquevalue (series_id, day, value) FROM STDIN"
 
-    def insert_rows(self, rows: Sequence[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
-        if len(rows) < self.COPY_FROM:
-            columns = ((row.series_id, row.bucket, *_values(row)) for row in rows)
+    def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
+        rows = iter(rows)
+        some = list(islice(rows, self.COPY_FROM))
+        if len(some) < self.COPY_FROM:
+            columns = ((row.series_id, row.bucket, *_values(row)) for row in some)
             self._insert(self.INSERT_ROLLUPS, [level.value], columns)
         else:
-            copy_lines(self.alias, self.COPY_ROLLUPS, _lines(rows, level))
+            copy_lines(self.alias, self.COPY_ROLLUPS, _lines(chain(some, rows), level))
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
         if len(rows) < self.COPY_FROM:
@@ -411,7 +417,7 @@ class SqliteRollupWriter(RollupWriter):
     """
     INSERT_UNIQUES: ClassVar[str] = "INSERT INTO flexmeter_uniquevalue (series_id, day, value) VALUES (%s, %s, %s)"
 
-    def insert_rows(self, rows: Sequence[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
+    def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
         self._insert(self.INSERT_ROLLUPS, ((level.value, row.series_id, row.bucket, *_values(row)) for row in rows))
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -433,7 +439,7 @@ class PlannedRollups(RollupWriter):
         self.rows: list[tuple[Any, ...]] = []
         self.uniques: list[tuple[Any, ...]] = []
 
-    def insert_rows(self, rows: Sequence[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
+    def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
         self.rows += [(level.value, row.series_id, row.bucket, *_values(row)) for row in rows]
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -443,7 +449,7 @@ class PlannedRollups(RollupWriter):
         return self.remembered.known() if self.remembered else {}
 
 
-def _lines(rows: Sequence[Row], level: Rollup.Level) -> Iterator[str]:
+def _lines(rows: Iterable[Row], level: Rollup.Level) -> Iterator[str]:
     """Rows as lines of PostgresRollupWriter.COPY_ROLLUPS."""
     of_level = f"{level.value}\t"
     starts: dict[datetime, str] = {}
