@@ -18,6 +18,7 @@ from flexmeter.properties import dumps, loads
 
 from tests.factories import NOON, make_event, make_meter
 from tests.inbox.ledger import assert_exact, counted, waiting
+from tests.requirements import only_on
 
 EVENT = {"event_id": "a", "event_name": "tokens", "external_customer_id": "acme", "properties": {"n": 1}}
 
@@ -217,7 +218,7 @@ def test_a_large_row_is_gone_with_the_transaction_it_was_put_in():
 
 @database
 @pytest.mark.usefixtures("by_a_worker")
-@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="PostgreSQL takes values beside the statement")
+@only_on("postgresql")
 def test_a_large_row_is_no_part_of_the_statements_text(django_assert_num_queries):
     event = make_event("large", properties={"text": "x" * 12_000})
     with django_assert_num_queries(1) as captured:

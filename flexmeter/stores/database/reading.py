@@ -20,6 +20,7 @@ from flexmeter.models import Event, Meter, Rollup, UniqueValue
 from flexmeter.properties import dumps
 from flexmeter.queries import Scope
 from flexmeter.querysets import EventQuerySet
+from flexmeter.stores.database.arrays import array
 from flexmeter.stores.database.levels import BEGINNING, Stretch, among, by_bucket, stretches
 from flexmeter.stores.database.prepared import run_named
 from flexmeter.stores.database.rollups import DIMENSION_COLUMNS, MEASURE_COLUMNS, partial_of
@@ -499,7 +500,7 @@ class PostgresRollupReader(RollupReader):
     def _read_counted(self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime]) -> None:
         customers = _customers(scope, wanted)
         parameters: dict[str, Any] = {
-            "begins": _array(begins),
+            "begins": array(begins),
             "environment": scope.environment,
             "meters": sorted({asked.rule.meter_id for asked in wanted}),
             "start": begins[0],
@@ -546,7 +547,7 @@ class PostgresRollupReader(RollupReader):
         return {
             "no_group": NO_GROUP,
             "by_customer": len({asked.customers for asked in wanted}) > 1,
-            "begins": _array(begins),
+            "begins": array(begins),
             "environment": scope.environment,
             "meters": [part.meter_id for part in parts],
             "levels": [part.stretch.level.value for part in parts],
@@ -559,11 +560,6 @@ class PostgresRollupReader(RollupReader):
 def _who(parameters: Mapping[str, Any]) -> str:
     """The condition on customers: of one that may be NULL no plan that is kept could use an index."""
     return "true" if parameters["customers"] is None else "s.external_customer_id = ANY(%(customers)s::text[])"
-
-
-def _array(instants: Sequence[datetime]) -> str:
-    """Instants as the text of an array, for which a driver takes its time."""
-    return "{" + ",".join(map(str, instants)) + "}"
 
 
 ROLLUP_READERS: dict[str, type[RollupReader]] = {"postgresql": PostgresRollupReader}

@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 from flexmeter.conf import conf
 from flexmeter.events import UsageEvent, to_json
 from flexmeter.models import Event, EventRevision, RejectedEvent
+from flexmeter.stores.database.arrays import array, text_array
 from flexmeter.stores.database.copying import NULL, copy_lines, escaped
 from flexmeter.stores.database.reading import EVENT_COLUMNS
 from flexmeter.stores.database.transactions import Superseded
@@ -320,10 +321,14 @@ class PostgresWriter(Writer):
         RETURNING event_id
     """
     # The first identity at or after each wanted one, since only the index of identities has that order: asked for equality,
-    # the planner may scan an environment for each id as long as the table has no statistics.
+    # the planner may scan an environment for each id as long as the table has no statistics. Ids that grow with time mostly
+    # lie beyond the last one.
     KNOWN: ClassVar[str] = """
         SELECT stored.event_id, stored.id
         FROM unnest(%s::text[]) AS wanted (event_id)
+        JOIN (
+            SELECT event_id FROM flexmeter_event WHERE environment = %s ORDER BY environment DESC, event_id DESC LIMIT 1
+        ) last ON wanted.event_id <= last.event_id
         CROSS JOIN LATERAL (
             SELECT event.environment, event.event_id, event.id FROM flexmeter_event event
             WHERE (event.environment, event.event_id) >= (%s, wanted.event_id)
@@ -396,14 +401,14 @@ class PostgresWriter(Writer):
         found = self._found
         if sought := [event_id for event_id in event_ids if event_id not in found]:
             with connections[self.alias].cursor() as cursor:
-                cursor.execute(self.KNOWN, [sought, environment, environment])
+                cursor.execute(self.KNOWN, [text_array(sought), environment, environment, environment])
                 found.update(cursor.fetchall())
         return {event_id: found[event_id] for event_id in event_ids if event_id in found}
 
     def note_repeats(self, repeats: Sequence[tuple[int, datetime]]) -> None:
         if repeats:
             with connections[self.alias].cursor() as cursor:
-                cursor.execute(self.REPEATED, [list(column) for column in zip(*repeats, strict=True)])
+                cursor.execute(self.REPEATED, [array(column) for column in zip(*repeats, strict=True)])
 
 
 def _lines(environment: str, events: Iterable[UsageEvent], repeated_at: Mapping[str, datetime], now: str) -> Iterator[str]:
