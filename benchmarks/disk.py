@@ -1,7 +1,8 @@
 """Bytes per event on disk, indexes and rollups included, against a plain table that holds the same events.
 
 PostgreSQL; five event names with a SUM meter each, 100 customers of very different size, and as many events a day as the
-large ledger has (large.py). FLEXMETER_BENCH_ROWS says how many events: a million. Ours were compacted, both were vacuumed.
+large ledger has (large.py). FLEXMETER_BENCH_ROWS says how many events: a million. Ours are compacted every
+20,000 events, a few hours' worth (beat does it more often), and vacuumed every 100,000; both are vacuumed in the end.
 The plain table keeps an event's members, the properties as jsonb, with an identity key, a unique text id and one index for
 usage; it keeps no rollups. Run: python -m benchmarks.disk
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +22,8 @@ from benchmarks.rounds import ROWS, Outcome, check_ledger, report, set_up
 from tests.databases import start_postgres
 
 AIM = 0.85
+COMPACTED_EVERY = 20_000
+VACUUMED_EVERY = 100_000
 SPACING = timedelta(days=large.DAYS) / 10_000_000
 PLAIN = """
     CREATE TABLE plain (
@@ -59,9 +63,8 @@ def outcome() -> Outcome:
         before = sum(size for _, size in cursor.fetchall())
     for name in large.NAMES:
         make_meter("SUM", name=f"Tokens of {name}", event_name=name, field="tokens")
-    fill()
+    fill(compact)
     check_ledger(ROWS, meters=1)
-    compact()
     with connection.cursor() as cursor:
         cursor.execute(PLAIN)
         cursor.execute("SELECT count(*) FROM plain")
@@ -84,8 +87,10 @@ def outcome() -> Outcome:
     )
 
 
-def fill() -> None:
+def fill(compact: Callable[[], object]) -> None:
     """Ingest the events batch by batch, with the properties that events of the large ledger have."""
+    from django.db import connection
+
     from flexmeter.events import UsageEvent, new_id
     from flexmeter.ingest import ingest
     from flexmeter.properties import dumps
@@ -106,6 +111,12 @@ def fill() -> None:
 
     for first in range(0, ROWS, BATCH):
         ingest([event(number) for number in range(first, min(first + BATCH, ROWS))])
+        if (first + BATCH) % COMPACTED_EVERY == 0:
+            compact()
+        if (first + BATCH) % VACUUMED_EVERY == 0:
+            with connection.cursor() as cursor:
+                cursor.execute("VACUUM flexmeter_rollup")
+    compact()
 
 
 if __name__ == "__main__":

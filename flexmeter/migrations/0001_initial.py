@@ -10,6 +10,8 @@ import flexmeter.models
 
 
 class Migration(migrations.Migration):
+    """Of the tables with many rows, columns of eight bytes come first: PostgreSQL would pad what stands before them."""
+
     initial = True
 
     dependencies = []
@@ -46,12 +48,6 @@ class Migration(migrations.Migration):
             name="Event",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("environment", flexmeter.fields.IdentifierField(max_length=64)),
-                ("event_id", flexmeter.fields.IdentifierField(max_length=255)),
-                ("event_name", flexmeter.fields.IdentifierField(max_length=255)),
-                ("external_customer_id", flexmeter.fields.IdentifierField(max_length=255)),
-                ("customer_id", flexmeter.fields.IdentifierField(blank=True, default="", max_length=255)),
-                ("source", flexmeter.fields.IdentifierField(blank=True, default="", max_length=255)),
                 ("timestamp", models.DateTimeField(help_text="When it happened.")),
                 ("accepted_at", models.DateTimeField(help_text="When it was taken in.")),
                 ("ingested_at", models.DateTimeField(help_text="When it was stored and counted.")),
@@ -59,6 +55,12 @@ class Migration(migrations.Migration):
                     "repeated_at",
                     models.DateTimeField(blank=True, help_text="When it was last accepted again without a change.", null=True),
                 ),
+                ("environment", flexmeter.fields.IdentifierField(max_length=64)),
+                ("event_id", flexmeter.fields.IdentifierField(max_length=255)),
+                ("event_name", flexmeter.fields.IdentifierField(max_length=255)),
+                ("external_customer_id", flexmeter.fields.IdentifierField(max_length=255)),
+                ("customer_id", flexmeter.fields.IdentifierField(blank=True, default="", max_length=255)),
+                ("source", flexmeter.fields.IdentifierField(blank=True, default="", max_length=255)),
                 ("properties", flexmeter.fields.JsonTextField(blank=True, null=True)),
                 (
                     "sender",
@@ -334,23 +336,23 @@ class Migration(migrations.Migration):
             name="Rollup",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("bucket", models.DateTimeField(help_text="Start of the bucket, or of the UTC day.")),
-                ("level", models.SmallIntegerField(choices=[(0, "Appended"), (1, "Bucket"), (2, "Day")], default=0)),
-                ("count", models.BigIntegerField()),
-                ("total", flexmeter.fields.ExactDecimalField(null=True)),
-                ("moment", flexmeter.fields.ExactDecimalField(null=True)),
-                ("minimum", flexmeter.fields.ExactDecimalField(null=True)),
-                ("maximum", flexmeter.fields.ExactDecimalField(null=True)),
-                ("latest", flexmeter.fields.ExactDecimalField(null=True)),
-                ("latest_at", models.DateTimeField(null=True)),
-                ("latest_accepted_at", models.DateTimeField(null=True)),
-                ("latest_event_id", flexmeter.fields.IdentifierField(max_length=255, null=True)),
                 (
                     "series",
                     models.ForeignKey(
                         db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, to="flexmeter.series"
                     ),
                 ),
+                ("bucket", models.DateTimeField(help_text="Start of the bucket, or of the UTC day.")),
+                ("count", models.BigIntegerField()),
+                ("latest_at", models.DateTimeField(null=True)),
+                ("latest_accepted_at", models.DateTimeField(null=True)),
+                ("level", models.SmallIntegerField(choices=[(0, "Appended"), (1, "Bucket"), (2, "Day")], default=0)),
+                ("total", flexmeter.fields.ExactDecimalField(null=True)),
+                ("moment", flexmeter.fields.ExactDecimalField(null=True)),
+                ("minimum", flexmeter.fields.ExactDecimalField(null=True)),
+                ("maximum", flexmeter.fields.ExactDecimalField(null=True)),
+                ("latest", flexmeter.fields.ExactDecimalField(null=True)),
+                ("latest_event_id", flexmeter.fields.IdentifierField(max_length=255, null=True)),
             ],
         ),
         migrations.CreateModel(
