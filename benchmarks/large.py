@@ -37,7 +37,11 @@ STORED: Final = """
            ('{"tokens":' || tokens || ',"user":"' || person || '","model":"model-' || n %% 7 || '","cached":false}')::json
     FROM drawn ORDER BY n
 """
-BUCKETS: Final = """
+WRITTEN: Final = """
+    CASE WHEN b.bucket < %(end)s - interval '24 hours' THEN date_trunc('day', b.bucket, 'UTC') ELSE b.bucket END, s.id, b.bucket
+"""
+"""In which order compaction has written the rows of buckets: a series' day at once, when the next one began."""
+BUCKETS: Final = f"""
     INSERT INTO flexmeter_rollup (series_id, bucket, level, count, total, maximum)
     SELECT s.id, b.bucket, %(level)s, b.count, CASE m.aggregation_type WHEN 'SUM' THEN b.total END,
            CASE m.aggregation_type WHEN 'MAX' THEN b.maximum END
@@ -45,8 +49,8 @@ BUCKETS: Final = """
                  sum(tokens) AS total, max(tokens) AS maximum FROM drawn GROUP BY 1, 2, 3) AS b
     JOIN flexmeter_meter m ON m.event_name = b.name
     JOIN flexmeter_series s ON s.meter_id = m.id AND s.external_customer_id = b.customer
-    ORDER BY b.bucket, s.id
-"""
+    ORDER BY {WRITTEN}
+"""  # noqa: S608  # made of constants
 WHOLE_DAYS: Final = """
     INSERT INTO flexmeter_rollup (series_id, bucket, level, count, total, maximum)
     SELECT series_id, date_trunc('day', bucket, 'UTC'), %(level)s, sum(count), sum(total), max(maximum)
@@ -84,7 +88,7 @@ def fill(using: str = "default", events: int = EVENTS) -> None:
         cursor.execute(DRAWN, parameters)
         cursor.execute("ANALYZE drawn, flexmeter_series, flexmeter_meter")
         cursor.execute(STORED, {})
-        cursor.execute(BUCKETS, {"level": Rollup.Level.BUCKET.value})
+        cursor.execute(BUCKETS, {"level": Rollup.Level.BUCKET.value, "end": END})
         cursor.execute(WHOLE_DAYS, {"level": Rollup.Level.DAY.value})
         cursor.execute(UNIQUE, people)
         cursor.execute("DROP TABLE drawn")

@@ -11,7 +11,7 @@ from benchmarks.sides.ledgers import Chosen
 DIMENSION: Final = "model"
 MODELS: Final = [f"model-{number}" for number in range(7)]
 WANTED: Final = MODELS[:2]
-BUCKETS: Final = """
+BUCKETS: Final = f"""
     INSERT INTO flexmeter_rollup (series_id, bucket, level, count, total)
     SELECT s.id, b.bucket, %(bucket)s, b.count, b.total
     FROM (SELECT external_customer_id AS customer, properties->>%(dimension)s AS value,
@@ -19,8 +19,8 @@ BUCKETS: Final = """
                  sum((properties->>'tokens')::numeric) AS total
           FROM flexmeter_event WHERE environment = 'default' AND event_name = %(name)s GROUP BY 1, 2, 3) AS b
     JOIN flexmeter_series s ON s.meter_id = %(meter)s AND s.external_customer_id = b.customer AND s.dimension_1 = b.value
-    ORDER BY b.bucket, s.id
-"""
+    ORDER BY {large.WRITTEN}
+"""  # noqa: S608  # made of constants
 WHOLE_DAYS: Final = """
     INSERT INTO flexmeter_rollup (series_id, bucket, level, count, total)
     SELECT series_id, date_trunc('day', bucket, 'UTC'), %(day)s, sum(count), sum(total)
@@ -84,7 +84,7 @@ def _filled() -> Any:
     rollup_writer(alias).series_ids("default", keys)
     parameters = {
         "meter": meter.pk, "name": NAME, "dimension": DIMENSION,
-        "bucket": Rollup.Level.BUCKET.value, "day": Rollup.Level.DAY.value,
+        "bucket": Rollup.Level.BUCKET.value, "day": Rollup.Level.DAY.value, "end": large.END,
     }  # fmt: skip
     with connections[alias].cursor() as cursor:
         cursor.execute("SET synchronous_commit = off")

@@ -13,22 +13,42 @@ from flexmeter.aggregation import Measure
 from flexmeter.models import Rollup
 
 # Rows are deleted and written by one statement, hence of one snapshot: what is appended meanwhile is neither read nor lost.
-# Among those that are kept, the rows of a series lie side by side, where a question finds them with few pages.
+# Those of a series are written side by side, and where a day begins for it, those of its day before are written again: by
+# then they lie wherever each compaction of that day has put one or two, and a question would read a page for every row.
 _MERGED: Final = """
     WITH appended AS (
         DELETE FROM flexmeter_rollup WHERE series_id = ANY(%(series)s) AND level = %(appended)s
         RETURNING series_id, bucket, date_trunc('day', bucket, 'UTC') AS day, {columns}
-    ), held_buckets AS (
-        DELETE FROM flexmeter_rollup held USING (SELECT DISTINCT series_id, bucket FROM appended) AS at
-        WHERE held.series_id = ANY(%(series)s) AND held.level = %(bucket)s
-          AND held.bucket >= (SELECT min(bucket) FROM appended) AND held.bucket <= (SELECT max(bucket) FROM appended)
-          AND held.series_id = at.series_id AND held.bucket = at.bucket
-        RETURNING held.series_id, held.bucket, {held}
     ), held_days AS (
         DELETE FROM flexmeter_rollup held USING (SELECT DISTINCT series_id, day FROM appended) AS at
         WHERE held.series_id = ANY(%(series)s) AND held.level = %(day)s
           AND held.bucket >= (SELECT min(day) FROM appended) AND held.bucket <= (SELECT max(day) FROM appended)
           AND held.series_id = at.series_id AND held.bucket = at.day
+        RETURNING held.series_id, held.bucket, {held}
+    ), ended AS (
+        SELECT begun.series_id, before.bucket AS day
+        FROM (
+            SELECT series_id, min(day) AS day FROM appended
+            WHERE (series_id, day) NOT IN (SELECT series_id, bucket FROM held_days)
+            GROUP BY series_id
+        ) AS begun
+        CROSS JOIN LATERAL (
+            SELECT bucket FROM flexmeter_rollup
+            WHERE series_id = begun.series_id AND level = %(day)s AND bucket < begun.day
+            ORDER BY series_id, level, bucket DESC LIMIT 1
+        ) AS before
+    ), held_scattered AS (
+        DELETE FROM flexmeter_rollup held USING ended
+        WHERE held.series_id = ended.series_id AND held.level = %(bucket)s
+          AND held.bucket >= ended.day AND held.bucket < ended.day + interval '24 hours'
+        RETURNING held.series_id, held.bucket, {held}
+    ), held_buckets AS (
+        DELETE FROM flexmeter_rollup held USING (
+            SELECT DISTINCT series_id, bucket FROM appended WHERE (series_id, day) NOT IN (SELECT series_id, day FROM ended)
+        ) AS at
+        WHERE held.series_id = ANY(%(series)s) AND held.level = %(bucket)s
+          AND held.bucket >= (SELECT min(bucket) FROM appended) AND held.bucket <= (SELECT max(bucket) FROM appended)
+          AND held.series_id = at.series_id AND held.bucket = at.bucket
         RETURNING held.series_id, held.bucket, {held}
     ), merged AS (
         INSERT INTO flexmeter_rollup (level, series_id, bucket, {columns})
@@ -36,6 +56,7 @@ _MERGED: Final = """
         FROM (
             SELECT %(bucket)s::smallint AS level, series_id, bucket, {columns} FROM appended
             UNION ALL SELECT %(bucket)s::smallint, * FROM held_buckets
+            UNION ALL SELECT %(bucket)s::smallint, * FROM held_scattered
             UNION ALL SELECT %(day)s::smallint, series_id, day, {columns} FROM appended
             UNION ALL SELECT %(day)s::smallint, * FROM held_days
         ) AS part
