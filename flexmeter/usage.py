@@ -228,7 +228,8 @@ def _windows(rule: MeterRule, cells: Cells, period: Period) -> Iterator[tuple[da
     windows = _by_window(cells)
     for start in sorted(start for start in windows if start is not None):
         partials = windows[start]
-        yield start, _figure(rule, partials, period), sum(partial.count for partial in partials)
+        count = partials[0].count if len(partials) == 1 else sum(partial.count for partial in partials)
+        yield start, _figure(rule, partials, period), count
 
 
 def _total(rule: MeterRule, cells: Cells, period: Period) -> Decimal:

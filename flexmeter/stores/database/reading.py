@@ -156,13 +156,9 @@ class Wanted:
         if place is None:
             return
         into, key = place
-        held = into.get(key)
-        if held is None and given_away:
-            into[key] = partial
-            return
-        if held is None:
-            held = into[key] = Partial()
-        held.merge(partial)
+        held = into.setdefault(key, partial) if given_away else into.setdefault(key, Partial())
+        if held is not partial:
+            held.merge(partial)
 
     def cell(self, start_of_bucket: datetime, group: UUID) -> Partial | None:
         """Where to merge what a bucket holds; None if it is none of those wanted."""
@@ -382,7 +378,7 @@ class PostgresRollupReader(RollupReader):
     ADDED_UP: ClassVar[str] = """
         SELECT s.meter_id, s.generation, NULLIF(s."group", %(no_group)s::uuid),
                CASE WHEN %(by_customer)s::boolean THEN s.external_customer_id END AS customer,
-               r.span, sum(r.count), sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum), NULL::timestamptz
+               r.span, sum(r.count)::bigint, sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum), NULL::timestamptz
         FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
              AS part (meter_id, level, start, stop)
         JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
@@ -421,7 +417,7 @@ class PostgresRollupReader(RollupReader):
                CASE WHEN part.selected & 2 > 0 THEN s.dimension_2 END AS value_2,
                CASE WHEN part.selected & 4 > 0 THEN s.dimension_3 END AS value_3,
                s.combination = %(no_group)s::uuid AS whole,
-               r.span, sum(r.count), sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum)
+               r.span, sum(r.count)::bigint, sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum)
         FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
                     %(selected)s::int[], %(wanted)s::jsonb[])
              AS part (meter_id, level, start, stop, selected, wanted)
@@ -481,7 +477,7 @@ class PostgresRollupReader(RollupReader):
         with connections[self.alias].cursor() as cursor:
             run_named(self.alias, cursor, self.APART.format(who=_who(parameters)), parameters)
             for meter_id, generation, group, customer, *values, whole, span, count, total, moment, least, most in cursor:
-                partial = Partial(int(count), total or ZERO, moment or ZERO, least, most)
+                partial = Partial(count, total or ZERO, moment or ZERO, least, most)
                 combination = (None,) if whole else tuple([value or "" for value in values])
                 for asked in dealt.get((meter_id, generation), ()):
                     if customer is None or asked.customers is None or customer in asked.customers:
@@ -500,7 +496,7 @@ class PostgresRollupReader(RollupReader):
     def _read_counted(self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime]) -> None:
         customers = _customers(scope, wanted)
         parameters: dict[str, Any] = {
-            "begins": array(begins),
+            "begins": _text(tuple(begins)),
             "environment": scope.environment,
             "meters": sorted({asked.rule.meter_id for asked in wanted}),
             "start": begins[0],
@@ -533,7 +529,7 @@ class PostgresRollupReader(RollupReader):
                 if span is None:
                     ready.add(Ready(meter_id, generation, counted_from))
                     continue
-                partial = Partial(int(count), total or ZERO, moment or ZERO, least, most)
+                partial = Partial(count, total or ZERO, moment or ZERO, least, most)
                 askers = dealt.get((meter_id, generation), ())
                 for asked in askers:
                     if customer is None or asked.customers is None or customer in asked.customers:
@@ -547,7 +543,7 @@ class PostgresRollupReader(RollupReader):
         return {
             "no_group": NO_GROUP,
             "by_customer": len({asked.customers for asked in wanted}) > 1,
-            "begins": array(begins),
+            "begins": _text(tuple(begins)),
             "environment": scope.environment,
             "meters": [part.meter_id for part in parts],
             "levels": [part.stretch.level.value for part in parts],
@@ -560,6 +556,12 @@ class PostgresRollupReader(RollupReader):
 def _who(parameters: Mapping[str, Any]) -> str:
     """The condition on customers: of one that may be NULL no plan that is kept could use an index."""
     return "true" if parameters["customers"] is None else "s.external_customer_id = ANY(%(customers)s::text[])"
+
+
+@lru_cache(maxsize=16)
+def _text(begins: tuple[datetime, ...]) -> str:
+    """An array of them, which takes as long to write as the windows of an answer to add up."""
+    return array(begins)
 
 
 ROLLUP_READERS: dict[str, type[RollupReader]] = {"postgresql": PostgresRollupReader}
