@@ -108,9 +108,9 @@ class _Claim:
 def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = None, body: str | None = None) -> None:
     """Keep accepted events until they are drained, in the caller's transaction or else in its own.
 
-    `body` is the text of a request that they were parsed from (see `batches.row_as_sent`); it saves writing them again.
-
-    After the commit the doorbell rings once; if that is lost, `flexmeter_drain` or the next bell finds the rows.
+    `body` is the text of a request that they were parsed from, in which each has an id (see `batches.row_as_sent`); it saves
+    writing them again. After the commit the doorbell rings once; if that is lost, `flexmeter_drain` or the next bell finds
+    the rows.
     """
     alias = using or write_alias()
     as_sent = None if body is None else row_as_sent(events, body, environment)
@@ -222,7 +222,7 @@ def survey(*, batches: int, using: str | None = None) -> Survey:
 
 
 def contents(batch: InboxBatch) -> Any:
-    """A batch's events as they stand there: a list of objects, or text where somebody has made it something else."""
+    """A batch's events, a list of what `from_json` takes; what stands there instead where somebody has changed it."""
     return bodies([batch.pk], batch._state.db or write_alias()).get(batch.pk)
 
 
