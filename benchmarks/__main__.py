@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.rounds import Outcome
 
-NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem not in {"large", "rounds"})
+NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem not in {"large", "machine", "rounds"})
 
 
 def main() -> None:
@@ -30,6 +30,8 @@ def main() -> None:
         if run.returncode and all(row["met"] for row in rows):
             print(f"{name}: FAILED with status {run.returncode}", flush=True)
             broken += 1
+        if rows and not found:
+            print(rows[0]["machine"], flush=True)
         for row in rows:
             print(Outcome(**{each.name: row[each.name] for each in fields(Outcome)}).line(), flush=True)
         found += rows

@@ -10,9 +10,8 @@ import os
 from datetime import timedelta
 
 from benchmarks import large
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import Outcome, medians, report, set_up
-
-from tests.databases import start_postgres
 
 AIM_SECONDS = 0.1
 ROUNDS = 15

@@ -17,9 +17,8 @@ from typing import Any
 
 from benchmarks import large
 from benchmarks.ingest import BATCH
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import ROWS, Outcome, check_ledger, report, set_up
-
-from tests.databases import start_postgres
 
 AIM = 0.85
 COMPACTED_EVERY = 20_000

@@ -16,9 +16,10 @@ from typing import Any
 
 from benchmarks.ingest import BATCH, CASES, copy, make_events
 from benchmarks.latency import wait_until_ready
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import Outcome, check_ledger, compared, medians_told, report, seconds, set_up
 
-from tests.databases import start_postgres, start_redis
+from tests.databases import start_redis
 
 BATCHES = 50
 ROUNDS = 5

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import ROWS, Outcome, check_ledger, report, set_up
 
-from tests.databases import start_postgres
 from tests.e2e.processes import ROOT
 
 AIM = 20_000

@@ -15,9 +15,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import Outcome, check_ledger, report, seconds, set_up
-
-from tests.databases import start_postgres
 
 BATCH = 1_000
 BATCHES = 20

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import Outcome, percentile, report, set_up
 
-from tests.databases import start_postgres, start_redis
+from tests.databases import start_redis
 
 SECONDS = 20
 WARM_UP_SECONDS = 5

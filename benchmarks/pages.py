@@ -11,9 +11,8 @@ from datetime import timedelta
 from urllib.parse import urlencode
 
 from benchmarks import large
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import Outcome, medians, report, set_up
-
-from tests.databases import start_postgres
 
 ROUNDS = 9
 

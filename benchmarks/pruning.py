@@ -19,9 +19,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks import large
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import Outcome, percentile, report, set_up
-
-from tests.databases import start_postgres
 
 BATCH = 250
 SECONDS_A_BATCH = 0.1

@@ -6,7 +6,6 @@ import argparse
 import gc
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -14,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from benchmarks.machine import machine
 
 ROWS: Final = int(os.environ.get("FLEXMETER_BENCH_ROWS", "1000000"))
 """How many events are imported, and how many are weighed on disk."""
@@ -133,14 +134,12 @@ def report(*outcomes: Outcome) -> None:
     parser = argparse.ArgumentParser(description="A benchmark: prints the ratio to a baseline measured in the same run.")
     parser.add_argument("--json", action="store_true", help="print one JSON object per outcome")
     options = parser.parse_args()
-    machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": _cores()}
+    measured_on = {"machine": machine()}
+    if not options.json:
+        print(measured_on["machine"])
     for outcome in outcomes:
-        print(json.dumps(asdict(outcome) | machine) if options.json else outcome.line())
+        print(json.dumps(asdict(outcome) | measured_on) if options.json else outcome.line())
     missed = sum(not outcome.met for outcome in outcomes)
     if not options.json:
         print(f"{len(outcomes) - missed} aims met, {missed} missed")
     sys.exit(bool(missed))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

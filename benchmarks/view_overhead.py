@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import Outcome, report, set_up
 
-from tests.databases import start_postgres, start_redis
+from tests.databases import start_redis
 
 REQUESTS = 600
 ROUNDS = 5

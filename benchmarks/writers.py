@@ -16,9 +16,8 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from benchmarks.ingest import BATCH, COLUMNS, Case, make_events
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import Outcome, check_ledger, compared, medians_told, report, set_up
-
-from tests.databases import start_postgres
 
 WRITERS = 4
 BATCHES = 10

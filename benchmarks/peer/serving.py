@@ -16,9 +16,10 @@ from tempfile import TemporaryDirectory
 from threading import Barrier
 from typing import Any
 
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import check_ledger, set_up
 
-from tests.databases import start_postgres, start_redis
+from tests.databases import start_redis
 from tests.e2e.processes import WebServer
 
 CONNECTIONS = 8

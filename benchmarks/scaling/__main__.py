@@ -18,9 +18,8 @@ from typing import Any, Final
 
 from benchmarks import large
 from benchmarks.ingest import BATCH, BEGIN
+from benchmarks.machine import start_postgres
 from benchmarks.rounds import check_ledger, medians_told, seconds, set_up
-
-from tests.databases import start_postgres
 
 EVENTS: Final = 10_000
 """Events of one trial."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from benchmarks import large
-
-from tests.databases import start_postgres
+from benchmarks.machine import start_postgres
 
 WHOLE: Final = "default"
 TENTH: Final = "tenth"

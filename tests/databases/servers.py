@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -210,6 +210,10 @@ class PostgresServer(Server):
     stop_signal = signal.SIGINT
     maintenance_database = "postgres"
 
+    def __init__(self, *, synced: bool = True, settings: Mapping[str, str] = {}) -> None:
+        super().__init__(synced=synced)
+        self.settings = settings
+
     @property
     def url(self) -> str:
         return f"postgresql://postgres@{quote(str(self.path), safe='')}:5432/{DATABASE}"
@@ -228,9 +232,10 @@ class PostgresServer(Server):
         )  # fmt: skip
 
     def command(self) -> list[str]:
-        options = {"listen_addresses": "", "unix_socket_directories": self.path, "port": 5432, "shared_buffers": "64MB"}
+        options = {"listen_addresses": "", "unix_socket_directories": str(self.path), "port": "5432", "shared_buffers": "64MB"}
         if not self.synced:
             options |= {"fsync": "off", "full_page_writes": "off"}
+        options |= self.settings
         arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
         return [require_program(self.program), "-D", str(self.data), *arguments]
 
@@ -275,9 +280,9 @@ class MariaDBServer(Server):
 SERVERS: dict[str, type[Server]] = {server.name: server for server in (PostgresServer, MariaDBServer)}
 
 
-def start_postgres() -> PostgresServer:
-    """A running PostgreSQL of one's own: use it in a `with` statement, or close it."""
-    return PostgresServer().__enter__()
+def start_postgres(settings: Mapping[str, str] = {}) -> PostgresServer:
+    """A running PostgreSQL of one's own with these settings: use it in a `with` statement, or close it."""
+    return PostgresServer(settings=settings).__enter__()
 
 
 def start_mariadb() -> MariaDBServer:
