@@ -69,7 +69,8 @@ class Event(models.Model):
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
-        constraints = [models.UniqueConstraint(fields=["environment", "event_id"], name="flexmeter_event_identity")]
+        # The id comes first: one comparison finds its place, and ids that grow with time all go to the same end.
+        constraints = [models.UniqueConstraint(fields=["event_id", "environment"], name="flexmeter_event_identity")]
         indexes = [
             models.Index(fields=["environment", "event_name", "external_customer_id", "timestamp"], name="flexmeter_event_usage"),
             models.Index(fields=["environment", "timestamp", "event_id"], name="flexmeter_event_listing"),

@@ -76,7 +76,7 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(fields=["environment", "timestamp", "event_id"], name="flexmeter_event_listing"),
                 ],
-                "constraints": [models.UniqueConstraint(fields=("environment", "event_id"), name="flexmeter_event_identity")],
+                "constraints": [models.UniqueConstraint(fields=("event_id", "environment"), name="flexmeter_event_identity")],
             },
         ),
         migrations.CreateModel(

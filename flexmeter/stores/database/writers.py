@@ -322,17 +322,17 @@ class PostgresWriter(Writer):
     """
     # The first identity at or after each wanted one, since only the index of identities has that order: asked for equality,
     # the planner may scan an environment for each id as long as the table has no statistics. Ids that grow with time mostly
-    # lie beyond the last one.
+    # lie beyond the last one there is.
     KNOWN: ClassVar[str] = """
         SELECT stored.event_id, stored.id
         FROM unnest(%s::text[]) AS wanted (event_id)
         JOIN (
-            SELECT event_id FROM flexmeter_event WHERE environment = %s ORDER BY environment DESC, event_id DESC LIMIT 1
+            SELECT event_id FROM flexmeter_event ORDER BY event_id DESC, environment DESC LIMIT 1
         ) last ON wanted.event_id <= last.event_id
         CROSS JOIN LATERAL (
             SELECT event.environment, event.event_id, event.id FROM flexmeter_event event
-            WHERE (event.environment, event.event_id) >= (%s, wanted.event_id)
-            ORDER BY event.environment, event.event_id LIMIT 1
+            WHERE (event.event_id, event.environment) >= (wanted.event_id, %s)
+            ORDER BY event.event_id, event.environment LIMIT 1
         ) stored
         WHERE stored.environment = %s AND stored.event_id = wanted.event_id
     """
@@ -401,7 +401,7 @@ class PostgresWriter(Writer):
         found = self._found
         if sought := [event_id for event_id in event_ids if event_id not in found]:
             with connections[self.alias].cursor() as cursor:
-                cursor.execute(self.KNOWN, [text_array(sought), environment, environment, environment])
+                cursor.execute(self.KNOWN, [text_array(sought), environment, environment])
                 found.update(cursor.fetchall())
         return {event_id: found[event_id] for event_id in event_ids if event_id in found}
 
