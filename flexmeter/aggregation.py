@@ -217,4 +217,4 @@ def finish(partial: Partial, type: AggregationType, *, multiplier: Decimal = Dec
 
 def clamped(value: Decimal) -> Decimal:
     """What is reported of a figure: never less than 0."""
-    return value if value > 0 else ZERO
+    return max(ZERO, value)

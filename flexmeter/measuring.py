@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from uuid import UUID
 
 from flexmeter.aggregation import AggregationType, Measure, Partial
 from flexmeter.conf import conf
@@ -319,7 +318,7 @@ def _hull(spans: Sequence[Span]) -> Span:
 
 def cell_of(rule: MeterRule, event: UsageEvent, size: WindowSize | None, calendar: Calendar, cells: Cells) -> Partial:
     """The partial of the window and group that an event belongs to."""
-    key: tuple[datetime | None, UUID] = (None if size is None else floor(event.timestamp, size, calendar), rule.group(event))
+    key = None if size is None else floor(event.timestamp, size, calendar), rule.group(event).int
     partial = cells.get(key)
     if partial is None:
         partial = cells[key] = Partial()

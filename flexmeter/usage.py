@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, Unpack, cast, overload
 
 from asgiref.sync import sync_to_async
@@ -225,6 +226,11 @@ def _figure(rule: MeterRule, partials: Sequence[Partial], period: Period) -> Dec
 
 def _windows(rule: MeterRule, cells: Cells, period: Period) -> Iterator[tuple[datetime, Decimal, int]]:
     """Unclamped figure and event count of each window that holds events, ascending."""
+    if not rule.group_by and len({begin for begin, _ in cells}) == len(cells):  # a partial is all of its window
+        for (begin, _), partial in sorted(cells.items(), key=itemgetter(0)):
+            if partial.count and begin is not None:
+                yield begin, finish(partial, rule.type, multiplier=rule.multiplier, period=period), partial.count
+        return
     windows = _by_window(cells)
     for start in sorted(start for start in windows if start is not None):
         partials = windows[start]

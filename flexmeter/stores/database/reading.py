@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
-from uuid import UUID
+from itertools import repeat
+from typing import Any, ClassVar, Final, NamedTuple
 
 from django.db import connections
 from django.db.models import F, Q, QuerySet, Value
@@ -20,14 +21,16 @@ from flexmeter.models import Event, Meter, Rollup, UniqueValue
 from flexmeter.properties import dumps
 from flexmeter.queries import Scope
 from flexmeter.querysets import EventQuerySet
-from flexmeter.stores.database.arrays import array
 from flexmeter.stores.database.levels import BEGINNING, Stretch, among, by_bucket, stretches
 from flexmeter.stores.database.prepared import run_named
 from flexmeter.stores.database.rollups import DIMENSION_COLUMNS, MEASURE_COLUMNS, partial_of
+from flexmeter.stores.database.spans import spanning
 from flexmeter.windows import Calendar, WindowSize, axis, bucket, count_at_most, floor, splits_bucket
 
-Cells = dict[tuple[datetime | None, UUID], Partial]
-"""Partials by start of the window (None: no windows) and rollup group."""
+Cells = dict[tuple[datetime | None, int], Partial]
+"""Partials by start of the window (None: no windows) and rollup group, of which only the number is taken: a UUID takes long
+to hash."""
+UNGROUPED: Final = NO_GROUP.int
 
 _OF_SERIES = tuple(f"series__{column}" for column in DIMENSION_COLUMNS)
 EVENT_COLUMNS = (
@@ -145,29 +148,36 @@ class Wanted:
     def merge(
         self,
         start_of_bucket: datetime,
-        group: UUID,
+        group: int,
         partial: Partial,
         combination: Sequence[str | None] = (),
-        *,
-        given_away: bool = False,
     ) -> None:
-        """Take over what a bucket holds, if it is one of those wanted; a partial that is `given_away` belongs to nobody else."""
+        """Take over what a bucket holds, if it is one of those wanted."""
         place = self._place(start_of_bucket, group, combination)
-        if place is None:
-            return
-        into, key = place
-        held = into.setdefault(key, partial) if given_away else into.setdefault(key, Partial())
-        if held is not partial:
-            held.merge(partial)
+        if place is not None:
+            into, key = place
+            into.setdefault(key, Partial()).merge(partial)
 
-    def cell(self, start_of_bucket: datetime, group: UUID) -> Partial | None:
+    def take(self, starts: Iterable[datetime], group: int, partials: Iterable[Partial]) -> None:
+        """Take over what several buckets hold, if they are among those wanted; the partials belong to nobody else."""
+        into, windows = self.into, self._windows
+        for start, partial in zip(starts, partials, strict=True):
+            if start not in windows:
+                self.merge(start, group, partial)
+                continue
+            window = windows[start]
+            held = into.setdefault((window, group), partial)
+            if held is not partial:
+                held.merge(partial)
+
+    def cell(self, start_of_bucket: datetime, group: int) -> Partial | None:
         """Where to merge what a bucket holds; None if it is none of those wanted."""
         place = self._place(start_of_bucket, group, ())
         return None if place is None else place[0].setdefault(place[1], Partial())
 
     def _place(
-        self, start_of_bucket: datetime, group: UUID, combination: Sequence[str | None]
-    ) -> tuple[Cells, tuple[datetime | None, UUID]] | None:
+        self, start_of_bucket: datetime, group: int, combination: Sequence[str | None]
+    ) -> tuple[Cells, tuple[datetime | None, int]] | None:
         """In which cells, and under which key, a bucket counts that is one of those wanted."""
         if self.splits or (self.start is not None and start_of_bucket < self.start) or start_of_bucket >= self.end:
             return None
@@ -303,13 +313,11 @@ class RollupReader:
         return [Part(meter_id, stretch) for meter_id, of_meter in of_meters.items() for stretch in self._stretches(of_meter)]
 
     def _stretches(self, wanted: Sequence[Wanted]) -> Sequence[Stretch]:
-        edges = {asked.end for asked in wanted} | {BEGINNING if asked.start is None else asked.start for asked in wanted}
-        for asked in wanted:
-            windows = asked.windows(self.MOST_WINDOWS)
-            if windows is None:
-                return by_bucket(min(edges), max(edges))
-            edges.update(windows)
-        return stretches(sorted(edges))
+        edges = edges_of(wanted, self.MOST_WINDOWS)
+        if edges is not None:
+            return stretches(edges)
+        start = min(BEGINNING if asked.start is None else asked.start for asked in wanted)
+        return by_bucket(start, max(asked.end for asked in wanted))
 
     def read_uniques(self, scope: Scope, wanted: Sequence[Wanted]) -> None:
         for asked, _, group, day, (value,) in _dealt([self._uniques(scope, wanted)], wanted, ("day", "value")):
@@ -321,6 +329,18 @@ class RollupReader:
             day__lt=max(asked.end for asked in wanted),
         )
         return _of_meters(rows, scope, {asked.rule.meter_id for asked in wanted}, _customers(scope, wanted)).distinct()
+
+
+def edges_of(wanted: Sequence[Wanted], most: int) -> list[datetime] | None:
+    """Where windows of any of those begin and end, ascending; None if one of them has not got at most so many `windows`."""
+    edges: list[datetime] = []
+    for asked in wanted:
+        windows = asked.windows(most)
+        if windows is None:
+            return None
+        edges += windows
+        edges.append(asked.end)
+    return edges if len(wanted) == 1 else sorted(set(edges))
 
 
 def _selected(asked: Wanted) -> Q:
@@ -346,7 +366,7 @@ def _customers(scope: Scope, wanted: Sequence[Wanted]) -> frozenset[str] | None:
 
 def _dealt(
     parts: Sequence[QuerySet[Any]], wanted: Sequence[Wanted], columns: Sequence[str]
-) -> Iterator[tuple[Wanted, str, UUID, Any, Sequence[Any]]]:
+) -> Iterator[tuple[Wanted, str, int, Any, Sequence[Any]]]:
     """Each row with those who want it: its customer, its group, its first column, and the others."""
     dealt = by_rule(wanted)
     everybody = len({asked.customers for asked in wanted}) == 1
@@ -357,7 +377,7 @@ def _dealt(
     for meter_id, generation, group, *rest in whole.iterator(chunk_size=5_000):
         for asked in dealt.get((meter_id, generation), ()):
             if everybody or asked.customers is None or rest[-1] in asked.customers:
-                yield asked, rest[-1], group, rest[0], rest[1:-1]
+                yield asked, rest[-1], group.int, rest[0], rest[1:-1]
 
 
 def by_rule(wanted: Iterable[Wanted]) -> dict[tuple[str, int], list[Wanted]]:
@@ -368,6 +388,14 @@ def by_rule(wanted: Iterable[Wanted]) -> dict[tuple[str, int], list[Wanted]]:
     return sorted_out
 
 
+_ADDED_UP: Final = {
+    Measure.TOTAL: "sum(total)",
+    Measure.MOMENT: "sum(moment)",
+    Measure.MINIMUM: "min(minimum)",
+    Measure.MAXIMUM: "max(maximum)",
+}
+
+
 class PostgresRollupReader(RollupReader):
     """The same contract, with the rows of a window added up by the database.
 
@@ -376,31 +404,34 @@ class PostgresRollupReader(RollupReader):
     """
 
     ADDED_UP: ClassVar[str] = """
-        SELECT s.meter_id, s.generation, NULLIF(s."group", %(no_group)s::uuid),
-               CASE WHEN %(by_customer)s::boolean THEN s.external_customer_id END AS customer,
-               r.span, sum(r.count)::bigint, sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum), NULL::timestamptz
-        FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-             AS part (meter_id, level, start, stop)
-        JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
-        CROSS JOIN LATERAL (
-            SELECT width_bucket(bucket, %(begins)s::timestamptz[]) AS span,
-                   sum(count) AS count, sum(total) AS total, sum(moment) AS moment,
-                   min(minimum) AS minimum, max(maximum) AS maximum
-            FROM flexmeter_rollup
-            WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
-            GROUP BY 1
-        ) r
-        WHERE {who}
-        GROUP BY 1, 2, 3, 4, 5
+        SELECT meter_id, generation, "group", customer, array_agg(span), array_agg(count), {listed}, NULL::timestamptz
+        FROM (
+            SELECT s.meter_id, s.generation, NULLIF(s."group", %(no_group)s::uuid) AS "group",
+                   CASE WHEN %(by_customer)s::boolean THEN s.external_customer_id END AS customer,
+                   r.span, sum(r.count)::bigint AS count, {added_up}
+            FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+                 AS part (meter_id, level, start, stop)
+            JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
+            CROSS JOIN LATERAL (
+                SELECT {span} AS span, sum(count) AS count, {added_up}
+                FROM flexmeter_rollup
+                WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
+                GROUP BY 1
+            ) r
+            WHERE {who}
+            GROUP BY 1, 2, 3, 4, 5
+        ) of_span
+        GROUP BY 1, 2, 3, 4
         UNION ALL
         SELECT id, generation, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, counted_from
         FROM flexmeter_meter WHERE environment = %(environment)s AND id = ANY(%(meters)s::text[]) AND rollups_ready
     """
-    """Followed by the meters whose rollups are complete as of the same snapshot."""
+    """A row for each meter, group and customer with what its spans hold, and the meters whose rollups are complete as of the
+    same snapshot."""
     COUNTED: ClassVar[str] = """
         SELECT meter_id, generation, spans, count(*)
         FROM (
-            SELECT s.meter_id, s.generation, u.value, bit_or({one} << width_bucket(u.day, %(begins)s::timestamptz[]) - 1) AS spans
+            SELECT s.meter_id, s.generation, u.value, bit_or({one} << {span} - 1) AS spans
             FROM flexmeter_series s JOIN flexmeter_uniquevalue u ON u.series_id = s.id
             WHERE s.environment = %(environment)s AND s.meter_id = ANY(%(meters)s::text[])
               AND u.day >= %(start)s::timestamptz AND u.day < %(end)s::timestamptz
@@ -423,7 +454,7 @@ class PostgresRollupReader(RollupReader):
              AS part (meter_id, level, start, stop, selected, wanted)
         JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
         CROSS JOIN LATERAL (
-            SELECT width_bucket(bucket, %(begins)s::timestamptz[]) AS span,
+            SELECT {span} AS span,
                    sum(count) AS count, sum(total) AS total, sum(moment) AS moment,
                    min(minimum) AS minimum, max(maximum) AS maximum
             FROM flexmeter_rollup
@@ -456,15 +487,10 @@ class PostgresRollupReader(RollupReader):
         """What has to be read row by row, and what the database can add up, with where the spans of the latter begin and end."""
         by_row: list[Wanted] = []
         added_up: list[Wanted] = []
-        begins: set[datetime] = set()
         for asked in wanted:
-            windows = None if without & asked.measures else asked.windows(self.MOST_WINDOWS)
-            if windows is None:
-                by_row.append(asked)
-            else:
-                added_up.append(asked)
-                begins |= {*windows, asked.end}
-        return by_row, added_up, sorted(begins)
+            by_itself = without & asked.measures or asked.windows(self.MOST_WINDOWS) is None
+            (by_row if by_itself else added_up).append(asked)
+        return by_row, added_up, edges_of(added_up, self.MOST_WINDOWS) or []
 
     def _read_apart(self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime]) -> None:
         selections = {asked.rule.meter_id: asked.selection for asked in wanted if asked.selection}
@@ -475,28 +501,30 @@ class PostgresRollupReader(RollupReader):
         }
         dealt = by_rule(wanted)
         with connections[self.alias].cursor() as cursor:
-            run_named(self.alias, cursor, self.APART.format(who=_who(parameters)), parameters)
+            run_named(
+                self.alias, cursor, self.APART.format(span=spanning(tuple(begins)).of("bucket"), who=_who(parameters)), parameters
+            )
             for meter_id, generation, group, customer, *values, whole, span, count, total, moment, least, most in cursor:
                 partial = Partial(count, total or ZERO, moment or ZERO, least, most)
                 combination = (None,) if whole else tuple([value or "" for value in values])
                 for asked in dealt.get((meter_id, generation), ()):
                     if customer is None or asked.customers is None or customer in asked.customers:
-                        asked.merge(begins[span - 1], group or NO_GROUP, partial, combination)
+                        asked.merge(begins[span - 1], UNGROUPED if group is None else group.int, partial, combination)
 
     def read_uniques(self, scope: Scope, wanted: Sequence[Wanted]) -> None:
-        begins: set[datetime] = set()
-        for asked in wanted:
-            windows = asked.windows(self.MOST_WINDOWS) if asked.counts_suffice and not asked.rule.group_by else None
-            if windows is None or asked.customers != wanted[0].customers:
-                super().read_uniques(scope, wanted)
-                return
-            begins |= {*windows, asked.end}
-        self._read_counted(scope, wanted, sorted(begins))
+        can_be_counted = all(
+            asked.counts_suffice and not asked.rule.group_by and asked.customers == wanted[0].customers for asked in wanted
+        )
+        begins = edges_of(wanted, self.MOST_WINDOWS) if can_be_counted else None
+        if begins is None:
+            super().read_uniques(scope, wanted)
+        else:
+            self._read_counted(scope, wanted, begins)
 
     def _read_counted(self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime]) -> None:
         customers = _customers(scope, wanted)
-        parameters: dict[str, Any] = {
-            "begins": _text(tuple(begins)),
+        places = spanning(tuple(begins))
+        parameters: dict[str, Any] = places.parameters | {
             "environment": scope.environment,
             "meters": sorted({asked.rule.meter_id for asked in wanted}),
             "start": begins[0],
@@ -504,13 +532,13 @@ class PostgresRollupReader(RollupReader):
             "customers": None if customers is None else sorted(customers),
         }
         filling = {
-            rule: [[asked.cell(begin, NO_GROUP) for begin in begins[:-1]] for asked in of_rule]
+            rule: [[asked.cell(begin, UNGROUPED) for begin in begins[:-1]] for asked in of_rule]
             for rule, of_rule in by_rule(wanted).items()
         }
         # The spans a value occurred in, as bits: a number where they fit into one, otherwise a string of them.
         one = "1::bigint" if len(begins) < 64 else f"1::bit({len(begins)})"
         with connections[self.alias].cursor() as cursor:
-            run_named(self.alias, cursor, self.COUNTED.format(one=one, who=_who(parameters)), parameters)
+            run_named(self.alias, cursor, self.COUNTED.format(one=one, span=places.of("u.day"), who=_who(parameters)), parameters)
             for meter_id, generation, spans, count in cursor.fetchall():
                 alike = Alike(count)
                 bits = spans if isinstance(spans, int) else int(spans, 2)
@@ -524,26 +552,37 @@ class PostgresRollupReader(RollupReader):
         dealt = by_rule(wanted)
         ready = set()
         with connections[self.alias].cursor() as cursor:
-            run_named(self.alias, cursor, self.ADDED_UP.format(who=_who(parameters)), parameters)
-            for meter_id, generation, group, customer, span, count, total, moment, least, most, counted_from in cursor.fetchall():
-                if span is None:
+            run_named(self.alias, cursor, self._added_up(wanted, begins, _who(parameters)), parameters)
+            for meter_id, generation, group, customer, spans, counts, *measures, counted_from in cursor.fetchall():
+                if spans is None:
                     ready.add(Ready(meter_id, generation, counted_from))
                     continue
-                partial = Partial(count, total or ZERO, moment or ZERO, least, most)
-                askers = dealt.get((meter_id, generation), ())
-                for asked in askers:
+                starts = [begins[span - 1] for span in spans]
+                for asked in dealt.get((meter_id, generation), ()):
                     if customer is None or asked.customers is None or customer in asked.customers:
-                        asked.merge(begins[span - 1], group or NO_GROUP, partial, given_away=len(askers) == 1)
+                        asked.take(starts, UNGROUPED if group is None else group.int, _partials(counts, *measures))
         return frozenset(ready)
+
+    def _added_up(self, wanted: Sequence[Wanted], begins: Sequence[datetime], who: str) -> str:
+        needed = frozenset[Measure]().union(*(asked.measures for asked in wanted))
+        none = "NULL::numeric"
+        added_up = [f"{of if measure in needed else none} AS {measure.value}" for measure, of in _ADDED_UP.items()]
+        listed = [
+            f"CASE WHEN count({measure.value}) > 0 THEN array_agg({measure.value}) END"
+            if measure in needed
+            else "NULL::numeric[]"
+            for measure in _ADDED_UP
+        ]
+        span = spanning(tuple(begins)).of("bucket")
+        return self.ADDED_UP.format(span=span, added_up=", ".join(added_up), listed=", ".join(listed), who=who)
 
     def _parameters(
         self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime], parts: Sequence[Part]
     ) -> dict[str, Any]:
         customers = _customers(scope, wanted)
-        return {
+        return spanning(tuple(begins)).parameters | {
             "no_group": NO_GROUP,
             "by_customer": len({asked.customers for asked in wanted}) > 1,
-            "begins": _text(tuple(begins)),
             "environment": scope.environment,
             "meters": [part.meter_id for part in parts],
             "levels": [part.stretch.level.value for part in parts],
@@ -553,15 +592,28 @@ class PostgresRollupReader(RollupReader):
         }
 
 
+def _partials(
+    counts: Sequence[int],
+    totals: Sequence[Decimal | None] | None,
+    moments: Sequence[Decimal | None] | None,
+    minima: Sequence[Decimal | None] | None,
+    maxima: Sequence[Decimal | None] | None,
+) -> Iterator[Partial]:
+    """Partials of what a measure, each a sequence of its own, is of each span; None: there is none."""
+    none: Iterable[None] = repeat(None, len(counts))
+    return map(
+        Partial,
+        counts,
+        repeat(ZERO, len(counts)) if totals is None else [total or ZERO for total in totals],
+        repeat(ZERO, len(counts)) if moments is None else [moment or ZERO for moment in moments],
+        none if minima is None else minima,
+        repeat(None, len(counts)) if maxima is None else maxima,
+    )
+
+
 def _who(parameters: Mapping[str, Any]) -> str:
     """The condition on customers: of one that may be NULL no plan that is kept could use an index."""
     return "true" if parameters["customers"] is None else "s.external_customer_id = ANY(%(customers)s::text[])"
-
-
-@lru_cache(maxsize=16)
-def _text(begins: tuple[datetime, ...]) -> str:
-    """An array of them, which takes as long to write as the windows of an answer to add up."""
-    return array(begins)
 
 
 ROLLUP_READERS: dict[str, type[RollupReader]] = {"postgresql": PostgresRollupReader}

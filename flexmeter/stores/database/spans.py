@@ -1,0 +1,32 @@
+"""Which of the spans between instants a time lies in, as PostgreSQL finds it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from flexmeter.stores.database.arrays import array
+
+
+class Spans(NamedTuple):
+    """The number of the span, from 1 on, as an expression with its parameters."""
+
+    expression: str
+    parameters: dict[str, Any]
+
+    def of(self, column: str) -> str:
+        """The expression for a column that holds nothing before the first span and from the end of the last one on."""
+        return self.expression.format(column=column)
+
+
+@lru_cache(maxsize=16)
+def spanning(edges: tuple[datetime, ...]) -> Spans:
+    """The spans between these instants, two or more, which ascend and are whole seconds."""
+    lengths = [later - earlier for earlier, later in pairwise(edges)]
+    if all(length == lengths[0] for length in lengths[:-1]) and lengths[-1] <= lengths[0]:
+        # Exact: whole seconds are, and a quotient of two is much nearer to the true one than that is to the next whole number.
+        expression = "floor((date_part('epoch', {column}) - %(first)s::float8) / %(length)s::float8)::integer + 1"
+        return Spans(expression, {"first": edges[0].timestamp(), "length": lengths[0].total_seconds()})
+    return Spans("width_bucket({column}, %(edges)s::timestamptz[])", {"edges": array(edges)})
