@@ -17,7 +17,7 @@ from flexmeter.stores.database.rollups import RollupWriter, rollup_writer
 from flexmeter.stores.database.rules import rules_for
 from flexmeter.stores.database.series import RememberedSeries
 from flexmeter.stores.database.single import single_writer
-from flexmeter.stores.database.transactions import in_transaction, write_alias
+from flexmeter.stores.database.transactions import in_callers_transaction, in_transaction, write_alias
 from flexmeter.stores.database.writers import Written, writer
 from flexmeter.windows import bucket, next_bucket
 
@@ -55,19 +55,19 @@ def ingest(events: Sequence[UsageEvent], *, environment: str = DEFAULT_ENVIRONME
     if not events:
         return Ingested()
     alias = using or write_alias()
-    single = single_writer(alias) if len(events) == 1 else None
+    alone = not in_callers_transaction(alias)
+    single = single_writer(alias) if alone and len(events) == 1 else None
     if single is not None and single.write(environment, events[0], current_instant()):
         return Ingested(stored=1)
 
     def write_and_count() -> Ingested:
         floor, since = terms = meter_lock(alias).share(environment)
         _refuse_pruned(events, floor)
-        rulebook = rules_for(environment, {event.event_name for event in events}, alias)
+        rules = rules_for(environment, {event.event_name for event in events}, alias, remembering=alone)
         if single is not None:
-            single.learn(environment, events[0].event_name, terms, rulebook)
-        rules = rulebook.rules
+            single.learn(environment, terms)
         ahead = _Ahead(rules)
-        written = writer(alias).write(environment, events, now=current_instant(), floor=floor, meanwhile=ahead.fold)
+        written = writer(alias).write(environment, events, now=current_instant(), floor=floor, meanwhile=ahead.fold, alone=alone)
         _count(environment, written, rules, rollup_writer(alias, RememberedSeries(alias, environment, since)), ahead)
         return Ingested(len(written.new), len(written.replaced), written.repeated, written.rejected)
 
@@ -106,7 +106,7 @@ def _count(environment: str, written: Written, rules: list[MeterRule], rollups: 
     if written.replaced:
         names = {old.event_name for old, _ in written.replaced} - {rule.event_name for rule in rules}
         if names:
-            rules = rules + rules_for(environment, names, rollups.alias).rules
+            rules = rules + rules_for(environment, names, rollups.alias)
     subtracting = [rule for rule in rules if rule.subtracts]
     others = [rule for rule in rules if not rule.subtracts]
     partials = ahead.partials(written, rules)

@@ -17,7 +17,7 @@ from flexmeter.events import UsageEvent, parse_event, parse_events
 from flexmeter.exceptions import FlexmeterError, InvalidEvent
 from flexmeter.ingest import ingest
 from flexmeter.models import now
-from flexmeter.stores.database.transactions import write_alias
+from flexmeter.stores.database.transactions import in_callers_transaction, write_alias
 
 Witness = Callable[[Sequence[UsageEvent], str, str], bool]
 witnesses: list[Witness] = []
@@ -118,12 +118,6 @@ def accept(
         inbox.look_after(using=alias)
     if commit:
         connections[alias].commit()
-
-
-def in_callers_transaction(alias: str) -> bool:
-    """Whether what is written now commits with work of the caller's: in `atomic()`, or with autocommit off."""
-    connection = connections[alias]
-    return connection.in_atomic_block or not connection.get_autocommit()
 
 
 def _refuse_other_transaction(alias: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from django.db import connections
 
-LINES_AT_ONCE = 200
+LINES_AT_FIRST, LINES_AT_ONCE = 20, 200
+"""The server shall have something to do soon."""
 NULL = "\\N"
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
@@ -30,6 +31,7 @@ def copy_lines(alias: str, sql: str, lines: Iterable[str], meanwhile: Callable[[
     connection = connections[alias]
     rest = iter(lines)
     with connection.cursor() as cursor, connection.wrap_database_errors, cursor.cursor.copy(sql) as copy:
+        copy.write("".join(islice(rest, LINES_AT_FIRST)))
         while some := list(islice(rest, LINES_AT_ONCE)):
             copy.write("".join(some))
         if meanwhile is not None:

@@ -14,6 +14,7 @@ from zlib import crc32
 from django.db import connections
 
 from flexmeter.models import Environment
+from flexmeter.stores.database.transactions import takes_messages
 
 
 class Terms(NamedTuple):
@@ -64,27 +65,25 @@ class PostgresMeterLock(MeterLock):
     TERMS: ClassVar[str] = "SELECT pruned_before, created_at FROM flexmeter_environment WHERE name = %s"
 
     def share(self, environment: str) -> Terms:
-        self._lock(self.SHARE, environment)
-        return self._terms(environment)
+        with connections[self.alias].cursor() as cursor:
+            if takes_messages(self.alias):  # the terms are read with the lock held, as each statement sees what is committed
+                cursor.execute(f"{self.SHARE};{self.TERMS}", [*self.key(environment), environment])
+                cursor.nextset()
+            else:
+                cursor.execute(self.SHARE, self.key(environment))
+                cursor.execute(self.TERMS, [environment])
+            row = cursor.fetchone()
+        return Terms(*row) if row else self._terms(environment)
 
     def exclude(self, environment: str) -> None:
-        self._lock(self.EXCLUDE, environment)
-        self._ensure(environment)
-
-    def _terms(self, environment: str) -> Terms:
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(self.TERMS, [environment])
-            row = cursor.fetchone()
-        return Terms(*row) if row else super()._terms(environment)
+            cursor.execute(self.EXCLUDE, self.key(environment))
+        self._ensure(environment)
 
     @classmethod
     def key(cls, environment: str) -> tuple[int, int]:
         """The two numbers that SHARE and EXCLUDE take."""
         return cls.SPACE, crc32(environment.encode("utf-8")) - 2**31
-
-    def _lock(self, sql: str, environment: str) -> None:
-        with connections[self.alias].cursor() as cursor:
-            cursor.execute(sql, self.key(environment))
 
 
 class MySqlMeterLock(MeterLock):

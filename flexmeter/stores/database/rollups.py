@@ -14,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 from uuid import UUID
 
 from django.db import connections, transaction
@@ -71,23 +71,29 @@ class RollupWriter:
 
     def append(self, environment: str, rollups: Rollups, rules: Iterable[MeterRule]) -> None:
         """Add partials as new rows; nothing that is already there is read or locked."""
-        changed = rollups.items()
         if not all(partial.count for partial in rollups.values()):
-            changed = {place: partial for place, partial in changed if partial.count or partial != NOTHING}.items()
-        if not changed:
+            rollups = {place: partial for place, partial in rollups.items() if partial.count or partial != NOTHING}
+        if not rollups:
             return
         by_id = {rule.meter_id: rule for rule in rules}
         measures = {meter_id: rule.measures for meter_id, rule in by_id.items()}
-        series_ids = self.series_ids(environment, (series for (series, _), _ in changed))
+        known = self.remembered.known() if self.remembered else {}
+        ids: list[int | None] = [known.get(series) for series, _ in rollups]
+        if None in ids:
+            found = self.series_ids(environment, (series for series, _ in rollups))
+            ids = [found[series] for series, _ in rollups]
+        series_ids = cast(list[int], ids)
         if any(rule.dimensions for rule in by_id.values()):
-            whole = {series for (series, _), _ in changed if not series.combination and by_id[series.meter_id].dimensions}
+            whole = {series for series, _ in rollups if not series.combination and by_id[series.meter_id].dimensions}
             self._note_passed(whole)
+        new: Callable[[type[Row], tuple[Any, ...]], Row] = tuple.__new__  # as Row(…) makes it, in a third of the time
         self.insert_rows(  # one by one, so that the next are made while the database stores some
-            Row(series_ids[series], start, partial, measures[series.meter_id]) for (series, start), partial in changed
+            new(Row, (series_id, start, partial, measures[series[0]]))
+            for series_id, ((series, start), partial) in zip(series_ids, rollups.items(), strict=True)
         )
         uniques = {
-            (series_ids[series], day, value): None
-            for (series, start), partial in changed
+            (series_id, day, value): None
+            for series_id, ((_, start), partial) in zip(series_ids, rollups.items(), strict=True)
             if partial.uniques
             for day in [bucket(start, DAY)]
             for value in partial.uniques

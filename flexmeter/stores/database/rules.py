@@ -1,36 +1,85 @@
-"""The rules of meters, as they are stored."""
+"""The rules of meters, as they are stored, remembered by this process where the database tells whether they still are."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from operator import attrgetter
 from typing import NamedTuple
 
 from django.db import connections
 from django.db.models.expressions import RawSQL
 
+from flexmeter.conf import conf
 from flexmeter.metering import MeterRule
 from flexmeter.models import Meter
+from flexmeter.querysets import MeterQuerySet
 
+MOST_REMEMBERED = 10_000
 VERSION = "flexmeter_meter.id || ' ' || flexmeter_meter.xmin::text"
 """PostgreSQL says which transaction wrote a row, however that was done."""
 VERSIONS = f"coalesce(string_agg({VERSION}, ',' ORDER BY id), '')"
+VERSIONS_BY_NAME = f"""
+    SELECT event_name, {VERSIONS} FROM flexmeter_meter
+    WHERE environment = %s AND event_name = ANY(%s) AND status <> 'deleted' GROUP BY event_name
+"""  # noqa: S608  # made of constants
+
+_Place = tuple[str, str, str, str]
 
 
 class Rulebook(NamedTuple):
-    """Rules, and the versions of the rows they were read from: others after any change. "" where the database tells none."""
+    """The rules for events of one name, and the versions of the rows they were read from: others after any change."""
 
     rules: list[MeterRule]
     versions: str
 
 
-def rules_for(environment: str, event_names: Collection[str], alias: str) -> Rulebook:
-    """The rules of all meters that may count events of these names."""
-    meters = Meter.objects.using(alias).in_environment(environment).counting(event_names).order_by("id")
-    if connections[alias].vendor != "postgresql":
-        return Rulebook([meter.rule() for meter in meters], "")
-    versions = []
-    rules = []
-    for meter in meters.annotate(version=RawSQL(VERSION, ())):  # noqa: S611  # a constant
-        rules.append(meter.rule())
-        versions.append(meter.version)
-    return Rulebook(rules, ",".join(versions))
+_remembered: dict[_Place, Rulebook] = {}
+
+
+def rules_for(environment: str, event_names: Collection[str], alias: str, *, remembering: bool = False) -> list[MeterRule]:
+    """The rules of all meters that may count events of these names.
+
+    Of those that are remembered, PostgreSQL is only asked whether they still hold. That may be done by a transaction that
+    changes no meters: it would not tell apart two changes of its own.
+    """
+    meters = Meter.objects.using(alias).in_environment(environment).order_by("id")
+    if not remembering or connections[alias].vendor != "postgresql":
+        return [meter.rule() for meter in meters.counting(event_names)]
+    with connections[alias].cursor() as cursor:
+        cursor.execute(VERSIONS_BY_NAME, [environment, list(event_names)])
+        versions = dict(cursor.fetchall())
+    books = {name: remembered(environment, name, alias) for name in event_names}
+    held = {name: book for name, book in books.items() if book is not None and book.versions == versions.get(name, "")}
+    if len(held) < len(books):
+        held |= _learnt(environment, books.keys() - held.keys(), alias, meters)
+    if len(held) == 1:
+        [book] = held.values()
+        return book.rules
+    return sorted((rule for book in held.values() for rule in book.rules), key=attrgetter("meter_id"))
+
+
+def remembered(environment: str, event_name: str, alias: str) -> Rulebook | None:
+    """What is remembered of the rules for events of a name, whether they still hold or not."""
+    return _remembered.get(_place(environment, event_name, alias))
+
+
+def forget() -> None:
+    """Forget all."""
+    _remembered.clear()
+
+
+def _learnt(environment: str, event_names: Iterable[str], alias: str, meters: MeterQuerySet[Meter]) -> Mapping[str, Rulebook]:
+    books: dict[str, Rulebook] = {}
+    read: dict[str, list[Meter]] = {name: [] for name in event_names}
+    for meter in meters.counting(read).annotate(version=RawSQL(VERSION, ())):  # noqa: S611  # a constant
+        read[meter.event_name].append(meter)
+    if len(_remembered) + len(read) > MOST_REMEMBERED:
+        forget()  # names are the senders' to choose
+    for name, found in read.items():
+        versions = ",".join(meter.version for meter in found)  # type: ignore[attr-defined]  # annotated
+        books[name] = _remembered[_place(environment, name, alias)] = Rulebook([meter.rule() for meter in found], versions)
+    return books
+
+
+def _place(environment: str, event_name: str, alias: str) -> _Place:
+    return alias, environment, event_name, conf.COUNT_UNIQUE_MISSING  # which is part of a rule

@@ -9,26 +9,20 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from django.db import OperationalError, connections
 
-from flexmeter.conf import conf
 from flexmeter.events import UsageEvent
 from flexmeter.metering import fold
 from flexmeter.stores.database.locks import PostgresMeterLock, Terms
 from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.rollups import PlannedRollups
-from flexmeter.stores.database.rules import VERSIONS, Rulebook
+from flexmeter.stores.database.rules import VERSIONS, remembered
 from flexmeter.stores.database.series import RememberedSeries
 from flexmeter.stores.database.transactions import is_transient, takes_messages
 
 MOST_REMEMBERED = 10_000
-
-
-class _Known(NamedTuple):
-    terms: Terms
-    rulebook: Rulebook
 
 
 class SingleWriter:
@@ -44,8 +38,8 @@ class SingleWriter:
         """
         return False
 
-    def learn(self, environment: str, event_name: str, terms: Terms, rulebook: Rulebook) -> None:
-        """Remember what an event of this name was counted by. The transaction that has read it has changed none of it."""
+    def learn(self, environment: str, terms: Terms) -> None:
+        """Remember on what terms an event was taken. The transaction that has read them has changed none of them."""
 
 
 class PostgresSingleWriter(SingleWriter):
@@ -85,16 +79,17 @@ class PostgresSingleWriter(SingleWriter):
     LISTED_ROW: ClassVar[str] = "(%s::bigint, %s::timestamptz, %s::uuid)"
     STORED: ClassVar[str] = "SELECT 1 FROM stored"
 
-    _known: ClassVar[dict[tuple[str, str, str, str], _Known]] = {}
+    _terms: ClassVar[dict[tuple[str, str], Terms]] = {}
 
     def write(self, environment: str, event: UsageEvent, now: datetime) -> bool:
-        known = self._known.get(self._place(environment, event.event_name))
-        if known is None:
+        terms = self._terms.get((self.alias, environment))
+        rulebook = remembered(environment, event.event_name, self.alias)
+        if terms is None or rulebook is None:
             return False
-        floor, since = known.terms
+        floor, since = terms
         if floor is not None and event.timestamp < floor:
             return False
-        rules, versions = known.rulebook
+        rules, versions = rulebook
         rollups = PlannedRollups(self.alias, RememberedSeries(self.alias, environment, since))
         try:
             rollups.append(environment, fold([event], rules), rules)
@@ -120,13 +115,10 @@ class PostgresSingleWriter(SingleWriter):
                 return False
             raise
 
-    def learn(self, environment: str, event_name: str, terms: Terms, rulebook: Rulebook) -> None:
-        if len(self._known) >= MOST_REMEMBERED:
-            self._known.clear()  # names are the senders' to choose
-        self._known[self._place(environment, event_name)] = _Known(terms, rulebook)
-
-    def _place(self, environment: str, event_name: str) -> tuple[str, str, str, str]:
-        return self.alias, environment, event_name, conf.COUNT_UNIQUE_MISSING  # which is part of a rule
+    def learn(self, environment: str, terms: Terms) -> None:
+        if len(self._terms) >= MOST_REMEMBERED:
+            self._terms.clear()
+        self._terms[self.alias, environment] = terms
 
 
 @lru_cache
@@ -140,9 +132,6 @@ def _statement(rows: int, uniques: int) -> str:
     return statement + parts.STORED
 
 
-def single_writer(alias: str) -> SingleWriter | None:
-    """The writer of single events for the database behind `alias`; None inside a transaction."""
-    connection = connections[alias]
-    if connection.in_atomic_block or not connection.get_autocommit():
-        return None
+def single_writer(alias: str) -> SingleWriter:
+    """The writer of single events for the database behind `alias`."""
     return PostgresSingleWriter(alias) if takes_messages(alias) else SingleWriter(alias)

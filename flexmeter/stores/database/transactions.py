@@ -30,6 +30,10 @@ class Superseded(Exception):
     """Rows this transaction was about to replace were replaced by another; it must start over."""
 
 
+class StartOver(Superseded):
+    """Nobody is in the way, but this transaction went about it in a way that has failed, and knows another."""
+
+
 def write_alias() -> str:
     """The database alias that events are written to, as the project's routers say."""
     from flexmeter.models import Event
@@ -42,6 +46,12 @@ def read_alias() -> str:
     from flexmeter.models import Event
 
     return router.db_for_read(Event)
+
+
+def in_callers_transaction(alias: str) -> bool:
+    """Whether what is written now commits with work of the caller's: in `atomic()`, or with autocommit off."""
+    connection = connections[alias]
+    return connection.in_atomic_block or not connection.get_autocommit()
 
 
 def takes_messages(alias: str) -> bool:
@@ -108,5 +118,7 @@ def in_transaction(alias: str, work: Callable[[], T]) -> T:
                 raise
             if attempt + 1 == ATTEMPTS or time.monotonic() - started > PATIENCE_SECONDS:
                 raise EnvironmentBusy("Other writers kept getting in the way; nothing was changed. Try again.") from error
+            if isinstance(error, StartOver):
+                continue
         time.sleep(random.uniform(0, min(0.01 * 2**attempt, LONGEST_PAUSE_SECONDS)))  # noqa: S311  # spreads out the contenders, no secret
     raise AssertionError("unreachable")

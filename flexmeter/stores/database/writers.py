@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -18,7 +19,7 @@ from flexmeter.models import Event, EventRevision, RejectedEvent
 from flexmeter.stores.database.arrays import array, text_array
 from flexmeter.stores.database.copying import NULL, copy_lines, escaped
 from flexmeter.stores.database.reading import EVENT_COLUMNS
-from flexmeter.stores.database.transactions import Superseded
+from flexmeter.stores.database.transactions import StartOver, Superseded
 
 Meanwhile = Callable[[Sequence[UsageEvent]], object]
 
@@ -78,18 +79,20 @@ class Writer:
         now: datetime,
         floor: datetime | None,
         meanwhile: Meanwhile | None = None,
+        alone: bool = False,
     ) -> Written:
         """Store a batch inside the caller's transaction.
 
         Of several elements with one id the one accepted last stands. Stored events below `floor` (the retention
         floor) count as they are. Rows are touched in the order of their ids, so that writers do not deadlock.
         While the database is busy, `meanwhile` may be called with what it is storing; if all of that is new, it is all that is.
+        A transaction that holds nothing else but this, `alone`, may have to start over: StartOver is then raised.
         """
         written = Written()
         states, later = _settled(events)
         in_order = [states[event_id].event for event_id in sorted(states)] if states else sorted(events, key=_id)
         repeated_at = {event_id: state.repeated_at for event_id, state in states.items() if state.repeated_at is not None}
-        inserted = self.insert_new(environment, in_order, repeated_at, now, meanwhile)
+        inserted = self.insert_new(environment, in_order, repeated_at, now, meanwhile, alone)
         if len(inserted) == len(in_order):
             written.new, known = in_order, []
         else:
@@ -135,6 +138,7 @@ class Writer:
         repeated_at: Mapping[str, datetime],
         now: datetime,
         meanwhile: Meanwhile | None = None,
+        alone: bool = False,
     ) -> set[str]:
         """Insert those events whose id is not stored and return their ids. The ids are distinct and sorted."""
         for _ in range(8):
@@ -354,6 +358,7 @@ class PostgresWriter(Writer):
         repeated_at: Mapping[str, datetime],
         now: datetime,
         meanwhile: Meanwhile | None = None,
+        alone: bool = False,
     ) -> set[str]:
         if len(events) < self.COPY_FROM:
             return self._insert(environment, events, repeated_at, now) if events else set()
@@ -365,13 +370,16 @@ class PostgresWriter(Writer):
             self._to_be_looked_up[place] = self.LOOKED_UP_AFTER_REPEAT if known else look_ups - 1
             events = [event for event in events if event.event_id not in known]
         if len(events) >= self.COPY_FROM:
+            unguarded = alone and not look_ups
             try:
-                with transaction.atomic(using=self.alias):
+                with nullcontext() if unguarded else transaction.atomic(using=self.alias):
                     lines = _lines(escaped(environment), events, repeated_at, f"{now}")
                     copy_lines(self.alias, self.COPY, lines, None if meanwhile is None else partial(meanwhile, events))
                 return {event.event_id for event in events}
-            except IntegrityError:
+            except IntegrityError as error:
                 self._to_be_looked_up[place] = self.LOOKED_UP_AFTER_REPEAT
+                if unguarded:  # a savepoint would take two round trips of each batch without repeats
+                    raise StartOver from error
                 if not look_ups:
                     return self.insert_new(environment, events, repeated_at, now, meanwhile)
         return self._insert(environment, events, repeated_at, now) if events else set()
@@ -445,6 +453,7 @@ class SqliteWriter(Writer):
         repeated_at: Mapping[str, datetime],
         now: datetime,
         meanwhile: Meanwhile | None = None,
+        alone: bool = False,
     ) -> set[str]:
         connection = connections[self.alias]
         stored = connection.ops.adapt_datetimefield_value

@@ -1,4 +1,4 @@
-"""Events that come one by one are stored and counted as they are in batches, whatever is remembered of their meters."""
+"""Events are stored and counted the same one by one and in batches, whatever is remembered of their meters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
+from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +20,9 @@ from flexmeter.maintenance.verification import verify
 from flexmeter.meters import add_filters, archive_meter, create_meter, delete_meter
 from flexmeter.models import Environment, Event, Meter, Rollup
 from flexmeter.queries import Scope, UsageQuery
-from flexmeter.stores.database import series
+from flexmeter.stores.database import rules, series
 from flexmeter.stores.database.locks import meter_lock
-from flexmeter.stores.database.single import PostgresSingleWriter
+from flexmeter.stores.database.writers import PostgresWriter
 from flexmeter.usage import usage
 
 from tests.examples import examples
@@ -38,7 +39,8 @@ numbers = count()
 def nothing_remembered():
     def forget():
         series.forget()
-        PostgresSingleWriter._known.clear()
+        rules.forget()
+        PostgresWriter._to_be_looked_up.clear()
 
     forget()
     yield
@@ -108,7 +110,7 @@ def test_one_by_one_with_a_memory_and_without_come_to_the_same(steps):
         outcomes = []
         for position, step in enumerate(steps):
             if not remembers:
-                PostgresSingleWriter._known.clear()
+                rules.forget()
             outcomes.append(
                 change(step, environment, position) if isinstance(step, str) else ingest([step], environment=environment)
             )
@@ -198,10 +200,10 @@ def test_in_a_transaction_an_event_goes_with_it():
 
 @on_postgresql
 def test_names_without_meters_are_not_remembered_for_ever(monkeypatch):
-    monkeypatch.setattr("flexmeter.stores.database.single.MOST_REMEMBERED", 3)
+    monkeypatch.setattr(rules, "MOST_REMEMBERED", 3)
     for number in range(10):
         ingest([make_event(f"e{number}", event_name=f"name{number}")])
-    assert len(PostgresSingleWriter._known) <= 3
+    assert len(rules._remembered) <= 3
 
 
 @on_postgresql
@@ -264,3 +266,78 @@ class Failing:
         if self.words in sql:
             raise OperationalError
         return execute(sql, params, many, context)
+
+
+@examples(25)
+@given(steps=st.lists(st.lists(events, min_size=2, max_size=30) | changes, min_size=3, max_size=10))
+def test_batches_with_remembered_rules_and_without_come_to_the_same(steps):
+    number = next(numbers)
+    found = []
+    for environment, remembers in ((f"with{number}", True), (f"without{number}", False)):
+        for position, type in enumerate(TYPES[:3]):
+            make_meter(type, environment=environment, field="n" if position else "")
+        outcomes = []
+        for position, step in enumerate(steps):
+            if not remembers:
+                rules.forget()
+            outcomes.append(
+                change(step, environment, position) if isinstance(step, str) else ingest(step, environment=environment)
+            )
+        found.append((outcomes, ledger(environment), figures(environment)))
+    assert found[0] == found[1]
+
+
+def a_batch(first, name="tokens", **members):
+    return [make_event(f"e{number}", event_name=name, properties={"n": 1}, **members) for number in range(first, first + 30)]
+
+
+@on_postgresql
+def test_a_batch_of_a_kind_that_came_before_asks_for_versions_alone():
+    for type in TYPES:
+        make_meter(type, field="" if type == "COUNT" else "n")
+    ingest(a_batch(0))
+    with CaptureQueriesContext(connection) as queries:
+        assert ingest(a_batch(30)) == Ingested(stored=30)
+    asked = [query["sql"] for query in queries if "flexmeter_meter" in query["sql"]]
+    assert len(asked) == 1
+    assert "string_agg" in asked[0]
+    assert not [query for query in queries if "SAVEPOINT" in query["sql"]]
+    assert [value for _, customer, value, _ in figures() if customer == "acme"] == [60, 60, 1, 1, 1]
+
+
+@on_postgresql
+def test_a_batch_of_several_names_counts_each_by_its_rules():
+    counted, summed = make_meter("COUNT"), make_meter("SUM", event_name="other", field="n")
+    for first in (0, 60):
+        ingest([*a_batch(first), *a_batch(first + 30, "other")])
+    for meter in (counted, summed):
+        assert Rollup.objects.filter(series__meter=meter).aggregate(events=Sum("count"))["events"] == 60
+    assert list(verify(environment="default")) == []
+
+
+@on_postgresql
+def test_a_meter_changed_twice_in_the_callers_transaction_counts_batches_by_its_last_rule():
+    meter = make_meter("COUNT")
+    ingest(a_batch(0))
+    with transaction.atomic():
+        Meter.objects.filter(pk=meter.pk).update(event_name="other", generation=2)
+        ingest(a_batch(30))
+        Meter.objects.filter(pk=meter.pk).update(event_name="tokens", generation=3)
+        ingest(a_batch(60))
+    ingest(a_batch(90))
+    counts = Rollup.objects.values("series__generation").annotate(events=Sum("count")).order_by("series__generation")
+    assert [(row["series__generation"], row["events"]) for row in counts] == [(1, 30), (3, 60)]
+
+
+@on_postgresql
+def test_a_batch_with_repeats_starts_over_without_a_pause_and_once():
+    make_meter("COUNT")
+    ingest(a_batch(0))
+    with CaptureQueriesContext(connection) as queries:
+        assert ingest([*a_batch(15), *a_batch(0)[:15]]) == Ingested(stored=15, repeated=30)
+    begun = [query for query in queries if "pg_advisory_xact_lock_shared" in query["sql"]]
+    assert len(begun) == 2
+    with CaptureQueriesContext(connection) as queries:  # senders that repeat themselves do so for a while
+        assert ingest([*a_batch(30), *a_batch(60)]) == Ingested(stored=45, repeated=15)
+    assert len([query for query in queries if "pg_advisory_xact_lock_shared" in query["sql"]]) == 1
+    assert list(verify(environment="default")) == []
