@@ -396,6 +396,10 @@ _ADDED_UP: Final = {
 }
 
 
+def _added_up(needed: frozenset[Measure]) -> str:
+    return ", ".join(f"{of if each in needed else 'NULL::numeric'} AS {each.value}" for each, of in _ADDED_UP.items())
+
+
 class PostgresRollupReader(RollupReader):
     """The same contract, with the rows of a window added up by the database.
 
@@ -403,31 +407,48 @@ class PostgresRollupReader(RollupReader):
     window of each, or in none.
     """
 
+    OF_SPAN: ClassVar[str] = """
+        SELECT {span} AS span, sum(count)::bigint AS count, {added_up}
+        FROM flexmeter_rollup
+        WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
+        GROUP BY 1
+    """
+    """What a part of a series holds, by span."""
+    PARTS: ClassVar[str] = """
+        unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+             AS part (meter_id, level, start, stop)
+        JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
+    """
+    KEYS: ClassVar[str] = """
+        s.meter_id, s.generation, NULLIF(s."group", %(no_group)s::uuid) AS "group",
+        CASE WHEN %(by_customer)s::boolean THEN s.external_customer_id END AS customer
+    """
+    OF_SERIES: ClassVar[str] = """
+        SELECT {keys}, r.*, NULL::timestamptz
+        FROM {parts}
+        CROSS JOIN LATERAL (
+            SELECT array_agg(span) AS spans, array_agg(count) AS counts, {listed} FROM ({of_span}) of_span
+        ) r
+        WHERE {who} AND r.spans IS NOT NULL
+    """
+    """A row for each part of each series."""
     ADDED_UP: ClassVar[str] = """
         SELECT meter_id, generation, "group", customer, array_agg(span), array_agg(count), {listed}, NULL::timestamptz
         FROM (
-            SELECT s.meter_id, s.generation, NULLIF(s."group", %(no_group)s::uuid) AS "group",
-                   CASE WHEN %(by_customer)s::boolean THEN s.external_customer_id END AS customer,
-                   r.span, sum(r.count)::bigint AS count, {added_up}
-            FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-                 AS part (meter_id, level, start, stop)
-            JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
-            CROSS JOIN LATERAL (
-                SELECT {span} AS span, sum(count) AS count, {added_up}
-                FROM flexmeter_rollup
-                WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
-                GROUP BY 1
-            ) r
+            SELECT {keys}, r.span, sum(r.count)::bigint AS count, {added_up}
+            FROM {parts} CROSS JOIN LATERAL ({of_span}) r
             WHERE {who}
             GROUP BY 1, 2, 3, 4, 5
-        ) of_span
+        ) of_series
         GROUP BY 1, 2, 3, 4
+    """
+    """A row for each meter, group and customer."""
+    READY: ClassVar[str] = """
         UNION ALL
         SELECT id, generation, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, counted_from
         FROM flexmeter_meter WHERE environment = %(environment)s AND id = ANY(%(meters)s::text[]) AND rollups_ready
     """
-    """A row for each meter, group and customer with what its spans hold, and the meters whose rollups are complete as of the
-    same snapshot."""
+    """The meters whose rollups are complete as of the same snapshot."""
     COUNTED: ClassVar[str] = """
         SELECT meter_id, generation, spans, count(*)
         FROM (
@@ -442,8 +463,7 @@ class PostgresRollupReader(RollupReader):
     """
 
     APART: ClassVar[str] = """
-        SELECT s.meter_id, s.generation, NULLIF(s."group", %(no_group)s::uuid),
-               CASE WHEN %(by_customer)s::boolean THEN s.external_customer_id END AS customer,
+        SELECT {keys},
                CASE WHEN part.selected & 1 > 0 THEN s.dimension_1 END AS value_1,
                CASE WHEN part.selected & 2 > 0 THEN s.dimension_2 END AS value_2,
                CASE WHEN part.selected & 4 > 0 THEN s.dimension_3 END AS value_3,
@@ -453,14 +473,7 @@ class PostgresRollupReader(RollupReader):
                     %(selected)s::int[], %(wanted)s::jsonb[])
              AS part (meter_id, level, start, stop, selected, wanted)
         JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
-        CROSS JOIN LATERAL (
-            SELECT {span} AS span,
-                   sum(count) AS count, sum(total) AS total, sum(moment) AS moment,
-                   min(minimum) AS minimum, max(maximum) AS maximum
-            FROM flexmeter_rollup
-            WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
-            GROUP BY 1
-        ) r
+        CROSS JOIN LATERAL ({of_span}) r
         WHERE {who}
           AND (s.combination = %(no_group)s::uuid OR (
                   coalesce(part.wanted -> '0' ? s.dimension_1, true)
@@ -499,11 +512,11 @@ class PostgresRollupReader(RollupReader):
             "selected": [sum({1 << place for place in selections[part.meter_id].places}) for part in parts],
             "wanted": [dumps({place: sorted(of) for place, of in selections[part.meter_id].wanted.items()}) for part in parts],
         }
+        of_span = self._of_span(begins, frozenset().union(*(asked.measures for asked in wanted)))
+        statement = self.APART.format(keys=self.KEYS, of_span=of_span, who=_who(parameters))
         dealt = by_rule(wanted)
         with connections[self.alias].cursor() as cursor:
-            run_named(
-                self.alias, cursor, self.APART.format(span=spanning(tuple(begins)).of("bucket"), who=_who(parameters)), parameters
-            )
+            run_named(self.alias, cursor, statement, parameters)
             for meter_id, generation, group, customer, *values, whole, span, count, total, moment, least, most in cursor:
                 partial = Partial(count, total or ZERO, moment or ZERO, least, most)
                 combination = (None,) if whole else tuple([value or "" for value in values])
@@ -552,7 +565,7 @@ class PostgresRollupReader(RollupReader):
         dealt = by_rule(wanted)
         ready = set()
         with connections[self.alias].cursor() as cursor:
-            run_named(self.alias, cursor, self._added_up(wanted, begins, _who(parameters)), parameters)
+            run_named(self.alias, cursor, self._statement(wanted, begins, parameters), parameters)
             for meter_id, generation, group, customer, spans, counts, *measures, counted_from in cursor.fetchall():
                 if spans is None:
                     ready.add(Ready(meter_id, generation, counted_from))
@@ -563,18 +576,23 @@ class PostgresRollupReader(RollupReader):
                         asked.take(starts, UNGROUPED if group is None else group.int, _partials(counts, *measures))
         return frozenset(ready)
 
-    def _added_up(self, wanted: Sequence[Wanted], begins: Sequence[datetime], who: str) -> str:
+    def _statement(self, wanted: Sequence[Wanted], begins: Sequence[datetime], parameters: Mapping[str, Any]) -> str:
+        """Adds up over the series of a customer, where it may have several, and over customers."""
         needed = frozenset[Measure]().union(*(asked.measures for asked in wanted))
-        none = "NULL::numeric"
-        added_up = [f"{of if measure in needed else none} AS {measure.value}" for measure, of in _ADDED_UP.items()]
-        listed = [
-            f"CASE WHEN count({measure.value}) > 0 THEN array_agg({measure.value}) END"
-            if measure in needed
-            else "NULL::numeric[]"
-            for measure in _ADDED_UP
-        ]
-        span = spanning(tuple(begins)).of("bucket")
-        return self.ADDED_UP.format(span=span, added_up=", ".join(added_up), listed=", ".join(listed), who=who)
+        by_customer = parameters["by_customer"] or len(parameters["customers"] or ()) == 1
+        by_itself = by_customer and not any(asked.rule.dimensions for asked in wanted)
+        rows = (self.OF_SERIES if by_itself else self.ADDED_UP).format(
+            keys=self.KEYS,
+            parts=self.PARTS,
+            of_span=self._of_span(begins, needed),
+            added_up=_added_up(needed),
+            listed=", ".join(f"CASE WHEN count({each.value}) > 0 THEN array_agg({each.value}) END" for each in _ADDED_UP),
+            who=_who(parameters),
+        )
+        return rows + self.READY
+
+    def _of_span(self, begins: Sequence[datetime], needed: frozenset[Measure]) -> str:
+        return self.OF_SPAN.format(span=spanning(tuple(begins)).of("bucket"), added_up=_added_up(needed))
 
     def _parameters(
         self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime], parts: Sequence[Part]
