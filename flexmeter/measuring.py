@@ -17,9 +17,10 @@ from flexmeter.metering import Filters, MeterRule, passes
 from flexmeter.models import Meter
 from flexmeter.properties import text_fault
 from flexmeter.queries import Scope
+from flexmeter.stores.database.adding_up import rollup_reader
 from flexmeter.stores.database.event_counting import Portion, Slice, event_counter
 from flexmeter.stores.database.locks import retained_from
-from flexmeter.stores.database.reading import Cells, Selection, Span, Wanted, events_within, everyone, rollup_reader
+from flexmeter.stores.database.reading import Cells, Selection, Span, Wanted, events_within, everyone
 from flexmeter.windows import Calendar, WindowSize, bucket, ceiling, floor
 
 BUCKETED = frozenset({AggregationType.MAX, AggregationType.SUM})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flexmeter.ingest import ingest
 from flexmeter.maintenance.compaction import compact
 from flexmeter.queries import AnalyticsLine, Scope, UsageQuery
-from flexmeter.stores.database.reading import PostgresRollupReader
+from flexmeter.stores.database.adding_up import PostgresRollupReader
 from flexmeter.usage import measure, usage, usage_from_events
 from flexmeter.windows import Calendar, WindowSize
 
