@@ -20,7 +20,7 @@ from benchmarks.rounds import Outcome, check_ledger, report, seconds, set_up
 
 BATCH = 1_000
 BATCHES = 20
-ROUNDS = 7
+ROUNDS = 15
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 COLUMNS = (
     "environment, event_id, event_name, external_customer_id, customer_id, source, timestamp, accepted_at, ingested_at, "

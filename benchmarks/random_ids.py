@@ -20,7 +20,7 @@ from benchmarks.machine import start_postgres
 from benchmarks.rounds import Outcome, check_ledger, compared, medians_told, report, seconds, set_up
 
 BATCHES = 50
-ROUNDS = 9
+ROUNDS = 15
 AIM = 0.8
 ORDERED = "'event_' || lpad(n::text, 26, '0')"
 READ = "SELECT count(*) FROM (SELECT event_id FROM flexmeter_event ORDER BY event_id, environment OFFSET 0) AS read"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import count
 
@@ -340,4 +341,24 @@ def test_a_batch_with_repeats_starts_over_without_a_pause_and_once():
     with CaptureQueriesContext(connection) as queries:  # senders that repeat themselves do so for a while
         assert ingest([*a_batch(30), *a_batch(60)]) == Ingested(stored=45, repeated=15)
     assert len([query for query in queries if "pg_advisory_xact_lock_shared" in query["sql"]]) == 1
+    assert list(verify(environment="default")) == []
+
+
+@on_postgresql
+def test_writers_of_the_same_events_in_opposite_orders_of_time_get_out_of_each_others_way():
+    make_meter("COUNT")
+    forth = [make_event(f"e{number:04}", timestamp=NOON + timedelta(milliseconds=number)) for number in range(2_000)]
+    back = [event._replace(timestamp=NOON - timedelta(milliseconds=number)) for number, event in enumerate(forth)]
+    ready = threading.Barrier(2, timeout=60)
+
+    def send(batch):
+        try:
+            ready.wait()
+            return ingest(batch)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sum(threads.map(send, [forth, back]), Ingested()) == Ingested(stored=2_000, repeated=2_000)
+    assert Event.objects.count() == 2_000
     assert list(verify(environment="default")) == []

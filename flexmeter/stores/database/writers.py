@@ -25,6 +25,7 @@ Meanwhile = Callable[[Sequence[UsageEvent]], object]
 
 STATEMENT_CHARACTERS = 2_000_000
 _id = attrgetter("event_id")
+_when = attrgetter("timestamp", "event_id")
 
 
 @dataclass(slots=True)
@@ -84,20 +85,20 @@ class Writer:
         """Store a batch inside the caller's transaction.
 
         Of several elements with one id the one accepted last stands. Stored events below `floor` (the retention
-        floor) count as they are. Rows are touched in the order of their ids, so that writers do not deadlock.
+        floor) count as they are. Rows are touched in an order that other writers keep to, so that they do not deadlock.
         While the database is busy, `meanwhile` may be called with what it is storing; if all of that is new, it is all that is.
         A transaction that holds nothing else but this, `alone`, may have to start over: StartOver is then raised.
         """
         written = Written()
         states, later = _settled(events)
-        in_order = [states[event_id].event for event_id in sorted(states)] if states else sorted(events, key=_id)
+        settled = [state.event for state in states.values()] if states else events
         repeated_at = {event_id: state.repeated_at for event_id, state in states.items() if state.repeated_at is not None}
-        inserted = self.insert_new(environment, in_order, repeated_at, now, meanwhile, alone)
-        if len(inserted) == len(in_order):
-            written.new, known = in_order, []
+        inserted = self.insert_new(environment, settled, repeated_at, now, meanwhile, alone)
+        if len(inserted) == len(settled):
+            written.new, known = list(settled), []
         else:
-            written.new = [event for event in in_order if event.event_id in inserted]
-            known = [event for event in in_order if event.event_id not in inserted]
+            written.new = [event for event in settled if event.event_id in inserted]
+            known = sorted((event for event in settled if event.event_id not in inserted), key=_id)
         changed = [state for event_id, state in states.items() if event_id in inserted]
         if known:
             changed += self._repeat(
@@ -140,7 +141,8 @@ class Writer:
         meanwhile: Meanwhile | None = None,
         alone: bool = False,
     ) -> set[str]:
-        """Insert those events whose id is not stored and return their ids. The ids are distinct and sorted."""
+        """Insert those events whose id is not stored and return their ids, which are distinct."""
+        events = sorted(events, key=_id)
         for _ in range(8):
             known = self._known(environment, [event.event_id for event in events])
             fresh = [event for event in events if event.event_id not in known]
@@ -361,7 +363,7 @@ class PostgresWriter(Writer):
         alone: bool = False,
     ) -> set[str]:
         if len(events) < self.COPY_FROM:
-            return self._insert(environment, events, repeated_at, now) if events else set()
+            return self._insert(environment, sorted(events, key=_id), repeated_at, now) if events else set()
         place = self.alias, environment
         look_ups = self._to_be_looked_up.get(place, 0)
         known: set[str] = set()
@@ -369,8 +371,11 @@ class PostgresWriter(Writer):
             known = self._known(environment, [event.event_id for event in events])
             self._to_be_looked_up[place] = self.LOOKED_UP_AFTER_REPEAT if known else look_ups - 1
             events = [event for event in events if event.event_id not in known]
+        unguarded = alone and not look_ups
+        # In the order of time, which is that of most indexes. The same events have the same, so that writers rarely deadlock,
+        # and alone they are attempted again.
+        events = sorted(events, key=_when if unguarded else _id)
         if len(events) >= self.COPY_FROM:
-            unguarded = alone and not look_ups
             try:
                 with nullcontext() if unguarded else transaction.atomic(using=self.alias):
                     lines = _lines(escaped(environment), events, repeated_at, f"{now}")
@@ -456,6 +461,7 @@ class SqliteWriter(Writer):
         alone: bool = False,
     ) -> set[str]:
         connection = connections[self.alias]
+        events = sorted(events, key=_id)
         stored = connection.ops.adapt_datetimefield_value
         instant = stored(now)
 
