@@ -29,11 +29,9 @@ def machine() -> str:
         f"Python {platform.python_version()}",
         f"Django {version('django')}",
     ]
-    from django.conf import settings
+    from django.db import connection
 
-    if settings.configured:
-        from django.db import connection
-
+    if connection.vendor != "unknown":  # as it is where nothing is stored
         with connection.cursor():
             number = connection.get_database_version()
         told.append(f"{connection.display_name} {'.'.join(map(str, number))}")
