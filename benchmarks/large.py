@@ -42,8 +42,8 @@ WRITTEN: Final = """
 """
 """In which order compaction has written the rows of buckets: a series' day at once, when the next one began."""
 BUCKETS: Final = f"""
-    INSERT INTO flexmeter_rollup (series_id, bucket, level, count, total, maximum)
-    SELECT s.id, b.bucket, %(level)s, b.count, CASE m.aggregation_type WHEN 'SUM' THEN b.total END,
+    INSERT INTO flexmeter_rollup (part, series_id, bucket, level, count, total, maximum)
+    SELECT row_number() OVER (), s.id, b.bucket, %(level)s, b.count, CASE m.aggregation_type WHEN 'SUM' THEN b.total END,
            CASE m.aggregation_type WHEN 'MAX' THEN b.maximum END
     FROM (SELECT name, customer, date_bin('15 minutes', instant, '1970-01-01Z') AS bucket, count(*) AS count,
                  sum(tokens) AS total, max(tokens) AS maximum FROM drawn GROUP BY 1, 2, 3) AS b
@@ -52,13 +52,13 @@ BUCKETS: Final = f"""
     ORDER BY {WRITTEN}
 """  # noqa: S608  # made of constants
 WHOLE_DAYS: Final = """
-    INSERT INTO flexmeter_rollup (series_id, bucket, level, count, total, maximum)
-    SELECT series_id, date_trunc('day', bucket, 'UTC'), %(level)s, sum(count), sum(total), max(maximum)
-    FROM flexmeter_rollup GROUP BY 1, 2 ORDER BY 2, 1
+    INSERT INTO flexmeter_rollup (part, series_id, bucket, level, count, total, maximum)
+    SELECT row_number() OVER (), series_id, date_trunc('day', bucket, 'UTC'), %(level)s, sum(count), sum(total), max(maximum)
+    FROM flexmeter_rollup GROUP BY 2, 3 ORDER BY 3, 2
 """
 UNIQUE: Final = """
-    INSERT INTO flexmeter_uniquevalue (series_id, day, value)
-    SELECT s.id, u.day, p.digest
+    INSERT INTO flexmeter_uniquevalue (part, series_id, day, value)
+    SELECT row_number() OVER (), s.id, u.day, p.digest
     FROM (SELECT DISTINCT name, customer, date_trunc('day', instant, 'UTC') AS day, person FROM drawn) AS u
     JOIN unnest(%(people)s::text[], %(digests)s::uuid[]) AS p (person, digest) ON p.person = u.person
     JOIN flexmeter_meter m ON m.event_name = u.name AND m.aggregation_type = 'COUNT_UNIQUE'

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flexmeter.events import UsageEvent, format_timestamp
 from flexmeter.exceptions import InvalidEvent
-from flexmeter.metering import DAY, MeterRule, Rollups, fold
+from flexmeter.metering import DAY, Folded, MeterRule, fold, fold_alike, rollups_of
 from flexmeter.models import DEFAULT_ENVIRONMENT
 from flexmeter.models import now as current_instant
 from flexmeter.stores.database.locks import meter_lock
@@ -66,30 +66,39 @@ def ingest(events: Sequence[UsageEvent], *, environment: str = DEFAULT_ENVIRONME
         rules = rules_for(environment, {event.event_name for event in events}, alias, remembering=alone)
         if single is not None:
             single.learn(environment, terms)
-        ahead = _Ahead(rules)
+        rollups = rollup_writer(alias, RememberedSeries(alias, environment, since))
+        ahead = _Ahead(rules, rollups)
         written = writer(alias).write(environment, events, now=current_instant(), floor=floor, meanwhile=ahead.fold, alone=alone)
-        _count(environment, written, rules, rollup_writer(alias, RememberedSeries(alias, environment, since)), ahead)
+        if written.replaced:
+            _count(environment, written, rules, rollups)
+        else:
+            ahead.append(environment, written.new)
         return Ingested(len(written.new), len(written.replaced), written.repeated, written.rejected)
 
     return in_transaction(alias, write_and_count)
 
 
 class _Ahead:
-    """Folds events while the database stores them, in the hope that all of them are new."""
+    """Counts events while the database stores them, in the hope that all of them are new."""
 
-    def __init__(self, rules: Sequence[MeterRule]) -> None:
-        self._rules = rules
+    def __init__(self, rules: Sequence[MeterRule], rollups: RollupWriter) -> None:
+        self._rules, self._rollups = rules, rollups
         self._folded = 0
-        self._partials: Rollups = {}
+        self._lines: list[str] = []
+        self._left: Sequence[Folded] = ()
 
     def fold(self, events: Sequence[UsageEvent]) -> None:
-        self._partials, self._folded = fold(events, self._rules), len(events)
+        self._lines, self._left = self._rollups.lines_of(list(fold_alike(events, self._rules)))
+        self._folded = len(events)
 
-    def partials(self, written: Written, rules: Sequence[MeterRule]) -> Rollups:
-        """The partials of what turned out to be new, which is all that was folded or less."""
-        if self._folded == len(written.new) and rules is self._rules:
-            return self._partials
-        return fold(written.new, rules)
+    def append(self, environment: str, new: Sequence[UsageEvent]) -> None:
+        """Append what turned out to be new, which is all that was folded or less."""
+        left: Iterable[Folded] = self._left
+        if self._folded == len(new):
+            self._rollups.append_lines(self._lines)
+        else:
+            left = fold_alike(new, self._rules)
+        self._rollups.append(environment, rollups_of(left), self._rules)
 
 
 def _refuse_pruned(events: Sequence[UsageEvent], floor: datetime | None) -> None:
@@ -102,14 +111,14 @@ def _refuse_pruned(events: Sequence[UsageEvent], floor: datetime | None) -> None
             raise error.within(f"events[{index}]") if len(events) > 1 else error
 
 
-def _count(environment: str, written: Written, rules: list[MeterRule], rollups: RollupWriter, ahead: _Ahead) -> None:
-    if written.replaced:
-        names = {old.event_name for old, _ in written.replaced} - {rule.event_name for rule in rules}
-        if names:
-            rules = rules + rules_for(environment, names, rollups.alias)
+def _count(environment: str, written: Written, rules: list[MeterRule], rollups: RollupWriter) -> None:
+    """Count what was written in every meter, where some of it replaces other values."""
+    names = {old.event_name for old, _ in written.replaced} - {rule.event_name for rule in rules}
+    if names:
+        rules = rules + rules_for(environment, names, rollups.alias)
     subtracting = [rule for rule in rules if rule.subtracts]
     others = [rule for rule in rules if not rule.subtracts]
-    partials = ahead.partials(written, rules)
+    partials = fold(written.new, rules)
     fold([old for old, _ in written.replaced], subtracting, partials, sign=-1)
     fold([new for _, new in written.replaced], subtracting, partials)
     spans = _spans_touched(written.replaced, others)

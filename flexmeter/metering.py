@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -151,9 +151,36 @@ _Alike = tuple[str, timedelta, str, tuple[str, ...], Filters, datetime | None]
 """What decides which events a rule counts and where: rules that are equal in it share the sorting."""
 _Quantified = tuple[frozenset[Measure], str, Expression | None, bool]
 """What decides how much an event counts: rules that are equal in this too share the counting."""
-_Place = tuple[str, datetime, int, tuple[str, ...]]
-"""Customer, bucket, group and combination."""
-_Sorted = dict[_Place, list[UsageEvent]]
+Place = tuple[datetime, str, int, tuple[str, ...]]
+"""Bucket, customer, group and combination: but for the bucket what tells a rule's series apart."""
+_Sorted = dict[Place, list[UsageEvent]]
+
+
+class Folded(NamedTuple):
+    """What rules that count alike make of events, by place; no partial is empty, and none is to be changed."""
+
+    rules: list[MeterRule]
+    partials: list[tuple[Place, Partial]]
+
+
+def fold_alike(events: Iterable[UsageEvent], rules: Sequence[MeterRule], sign: int = 1) -> Iterator[Folded]:
+    """Count events for every rule they match; with sign -1 take them out. A rule may be told of more than once."""
+    stream = iter(events)
+    while some := list(islice(stream, EVENTS_AT_ONCE)):
+        sorted_out: dict[_Alike, _Sorted] = {}
+        counted: dict[tuple[_Alike, _Quantified], Folded] = {}
+        for rule in rules:
+            alike = rule.event_name, rule.grain, rule.group_by, rule.dimensions, rule.filters, rule.archived_at
+            quantified = rule.measures, rule.field, rule.expression, rule.count_missing
+            folded = counted.get((alike, quantified))
+            if folded is None:
+                places = sorted_out.get(alike)
+                if places is None:
+                    places = sorted_out[alike] = _sorted_out(some, rule)
+                partials = [(place, _fold_alike(held, rule, sign)) for place, held in places.items()]
+                folded = counted[alike, quantified] = Folded([], [each for each in partials if each[1].count])
+            folded.rules.append(rule)
+        yield from counted.values()
 
 
 def fold(events: Iterable[UsageEvent], rules: Sequence[MeterRule], into: Rollups | None = None, sign: int = 1) -> Rollups:
@@ -161,25 +188,17 @@ def fold(events: Iterable[UsageEvent], rules: Sequence[MeterRule], into: Rollups
 
     Rules that count alike may share a Partial: those of the result are not to be changed.
     """
+    return rollups_of(fold_alike(events, rules, sign), into)
+
+
+def rollups_of(parts: Iterable[Folded], into: Rollups | None = None) -> Rollups:
+    """The same by series and bucket; the result's partials are not to be changed either."""
     rollups: Rollups = {} if into is None else into
-    stream = iter(events)
     new: Callable[[type[SeriesKey], tuple[Any, ...]], SeriesKey] = tuple.__new__
-    while some := list(islice(stream, EVENTS_AT_ONCE)):
-        sorted_out: dict[_Alike, _Sorted] = {}
-        counted: dict[tuple[_Alike, _Quantified], list[tuple[_Place, Partial]]] = {}
+    for rules, partials in parts:
         for rule in rules:
-            alike = rule.event_name, rule.grain, rule.group_by, rule.dimensions, rule.filters, rule.archived_at
-            quantified = rule.measures, rule.field, rule.expression, rule.count_missing
-            partials = counted.get((alike, quantified))
-            if partials is None:
-                places = sorted_out.get(alike)
-                if places is None:
-                    places = sorted_out[alike] = _sorted_out(some, rule)
-                partials = counted[alike, quantified] = [(place, _fold_alike(held, rule, sign)) for place, held in places.items()]
             meter_id, generation = rule.meter_id, rule.generation
-            for (customer, start, group, combination), partial in partials:
-                if not partial.count:
-                    continue
+            for (start, customer, group, combination), partial in partials:
                 # As SeriesKey(…) makes it, in a third of the time.
                 key = new(SeriesKey, (meter_id, generation, customer, group, combination)), start
                 held = rollups.setdefault(key, partial)
@@ -209,7 +228,7 @@ def _sorted_out(events: Iterable[UsageEvent], rule: MeterRule) -> _Sorted:
             group = rule.group(event).int
         if dimensions:
             combination = rule.combination(event)
-        place = (event.external_customer_id, start, group, combination)
+        place = (start, event.external_customer_id, group, combination)
         held = places.get(place)
         if held is None:
             places[place] = [event]

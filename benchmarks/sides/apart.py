@@ -12,8 +12,8 @@ DIMENSION: Final = "model"
 MODELS: Final = [f"model-{number}" for number in range(7)]
 WANTED: Final = MODELS[:2]
 BUCKETS: Final = f"""
-    INSERT INTO flexmeter_rollup (series_id, bucket, level, count, total)
-    SELECT s.id, b.bucket, %(bucket)s, b.count, b.total
+    INSERT INTO flexmeter_rollup (part, series_id, bucket, level, count, total)
+    SELECT row_number() OVER (), s.id, b.bucket, %(bucket)s, b.count, b.total
     FROM (SELECT external_customer_id AS customer, properties->>%(dimension)s AS value,
                  date_bin('15 minutes', timestamp, '1970-01-01Z') AS bucket, count(*) AS count,
                  sum((properties->>'tokens')::numeric) AS total
@@ -22,10 +22,10 @@ BUCKETS: Final = f"""
     ORDER BY {large.WRITTEN}
 """  # noqa: S608  # made of constants
 WHOLE_DAYS: Final = """
-    INSERT INTO flexmeter_rollup (series_id, bucket, level, count, total)
-    SELECT series_id, date_trunc('day', bucket, 'UTC'), %(day)s, sum(count), sum(total)
+    INSERT INTO flexmeter_rollup (part, series_id, bucket, level, count, total)
+    SELECT row_number() OVER (), series_id, date_trunc('day', bucket, 'UTC'), %(day)s, sum(count), sum(total)
     FROM flexmeter_rollup WHERE series_id IN (SELECT id FROM flexmeter_series WHERE meter_id = %(meter)s)
-    GROUP BY 1, 2 ORDER BY 2, 1
+    GROUP BY 2, 3 ORDER BY 3, 2
 """
 
 

@@ -45,7 +45,7 @@ def _to_be_merged(meter_id: str, alias: str) -> dict[int, int]:
     """Series of a meter that rows were appended to, and how many of each; unique values are added with such rows alone."""
     of_meter = Series.objects.filter(meter_id=meter_id)
     appended = Rollup.objects.using(alias).filter(series__in=of_meter, level=Rollup.Level.APPENDED).order_by()
-    return dict(appended.values("series_id").annotate(rows=Count("id")).values_list("series_id", "rows"))
+    return dict(appended.values("series_id").annotate(rows=Count("*")).values_list("series_id", "rows"))
 
 
 def _chunks(rows: Mapping[int, int]) -> Iterator[list[int]]:

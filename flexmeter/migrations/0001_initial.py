@@ -335,7 +335,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Rollup",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "series", "level", "bucket", "part", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
                 (
                     "series",
                     models.ForeignKey(
@@ -353,14 +358,21 @@ class Migration(migrations.Migration):
                 ("maximum", flexmeter.fields.ExactDecimalField(null=True)),
                 ("latest", flexmeter.fields.ExactDecimalField(null=True)),
                 ("latest_event_id", flexmeter.fields.IdentifierField(max_length=255, null=True)),
+                ("part", models.BigIntegerField(default=flexmeter.models.new_part, editable=False)),
             ],
         ),
         migrations.CreateModel(
             name="UniqueValue",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "series", "day", "value", "part", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
                 ("day", models.DateTimeField(help_text="Start of the UTC day.")),
                 ("value", models.UUIDField()),
+                ("part", models.BigIntegerField(default=flexmeter.models.new_part, editable=False)),
                 (
                     "series",
                     models.ForeignKey(
@@ -375,13 +387,5 @@ class Migration(migrations.Migration):
                 fields=("environment", "meter", "generation", "external_customer_id", "group", "combination"),
                 name="flexmeter_series_identity",
             ),
-        ),
-        migrations.AddIndex(
-            model_name="rollup",
-            index=models.Index(fields=["series", "level", "bucket"], name="flexmeter_rollup_bucket"),
-        ),
-        migrations.AddIndex(
-            model_name="uniquevalue",
-            index=models.Index(fields=["series", "day", "value"], name="flexmeter_unique_day"),
         ),
     ]

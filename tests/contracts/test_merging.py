@@ -8,6 +8,7 @@ from itertools import count
 from uuid import UUID
 
 import pytest
+from django.db.models.expressions import RawSQL
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,8 @@ from tests.factories import at, make_meter
 pytestmark = [pytest.mark.django_db, pytest.mark.only_on("postgresql")]
 MIDNIGHT = at("2024-03-10 00:00")
 QUARTER = timedelta(minutes=15)
+PLACE = RawSQL("ctid", ())
+"""Where a row lies."""
 TYPES = sorted({type.value for type in AggregationType} - {"SUM_WITH_MULTIPLIER"})  # which keeps what SUM keeps
 numbers = count()
 figures = st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**20), max_value=10**20) | st.just(
@@ -116,7 +119,7 @@ def test_rows_of_a_series_are_written_side_by_side():
     for number in range(6):
         Rollup.objects.create(series=(second, first)[number % 2], bucket=MIDNIGHT + number * QUARTER, count=1, total=1)
     assert compact(first.environment) == 6
-    kept = Rollup.objects.filter(level=Rollup.Level.BUCKET).order_by("id").values_list("series_id", flat=True)
+    kept = Rollup.objects.filter(level=Rollup.Level.BUCKET).order_by(PLACE).values_list("series_id", flat=True)
     assert list(kept) == [first.pk] * 3 + [second.pk] * 3
 
 
@@ -150,4 +153,4 @@ def test_rows_of_a_day_are_gathered_when_the_next_one_begins():
 def bucket_rows(day):
     """Series and total of the rows of a day's buckets, in the order in which they were written."""
     rows = Rollup.objects.filter(level=Rollup.Level.BUCKET, bucket__gte=day, bucket__lt=day + DAY)
-    return rows.order_by("id").values_list("series_id", "total")
+    return rows.order_by(PLACE).values_list("series_id", "total")

@@ -34,7 +34,7 @@ def counted(meter, customer="acme"):
 
 
 def remembered():
-    return {key.external_customer_id for known in series._remembered.values() for key in known}
+    return {key.external_customer_id for known in series._remembered.values() for key in series.KnownSeries(known)}
 
 
 def test_ids_are_remembered_once_they_are_committed(meter):

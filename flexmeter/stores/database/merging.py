@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import connections
 
 from flexmeter.aggregation import Measure
-from flexmeter.models import Rollup
+from flexmeter.models import Rollup, new_part
 
 # Rows are deleted and written by one statement, hence of one snapshot: what is appended meanwhile is neither read nor lost.
 # Those of a series are written side by side, and where a day begins for it, those of its day before are written again: by
@@ -51,8 +51,8 @@ _MERGED: Final = """
           AND held.series_id = at.series_id AND held.bucket = at.bucket
         RETURNING held.series_id, held.bucket, {held}
     ), merged AS (
-        INSERT INTO flexmeter_rollup (level, series_id, bucket, {columns})
-        SELECT level, series_id, bucket, {figures}
+        INSERT INTO flexmeter_rollup (part, level, series_id, bucket, {columns})
+        SELECT %(part)s + row_number() OVER (ORDER BY level, series_id, bucket), level, series_id, bucket, {figures}
         FROM (
             SELECT %(bucket)s::smallint AS level, series_id, bucket, {columns} FROM appended
             UNION ALL SELECT %(bucket)s::smallint, * FROM held_buckets
@@ -80,14 +80,13 @@ _FIGURES: Final[dict[str, tuple[Measure | None, str]]] = {
     },
 }
 _REPEATED: Final = """
-    DELETE FROM flexmeter_uniquevalue WHERE id IN (
-        SELECT id FROM (
-            SELECT v.id, row_number() OVER (PARTITION BY v.series_id, v.day, v.value ORDER BY v.id) AS place
-            FROM unnest(%s::bigint[], %s::timestamptz[]) AS merged (series_id, day)
-            JOIN flexmeter_uniquevalue v ON v.series_id = merged.series_id AND v.day = merged.day
-        ) AS listed
-        WHERE place > 1
-    )
+    DELETE FROM flexmeter_uniquevalue AS again USING (
+        SELECT v.*, row_number() OVER (PARTITION BY v.series_id, v.day, v.value ORDER BY v.part) AS place
+        FROM unnest(%s::bigint[], %s::timestamptz[]) AS merged (series_id, day)
+        JOIN flexmeter_uniquevalue v ON v.series_id = merged.series_id AND v.day = merged.day
+    ) AS listed
+    WHERE listed.place > 1 AND again.series_id = listed.series_id AND again.day = listed.day
+      AND again.value = listed.value AND again.part = listed.part
 """
 
 
@@ -98,6 +97,7 @@ def merge_rollups(alias: str, measures: Collection[Measure], series_ids: Sequenc
         "appended": Rollup.Level.APPENDED.value,
         "bucket": Rollup.Level.BUCKET.value,
         "day": Rollup.Level.DAY.value,
+        "part": new_part(),
     }
     with connections[alias].cursor() as cursor:
         cursor.execute(_merged(frozenset(measures)), parameters)

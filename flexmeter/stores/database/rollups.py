@@ -12,24 +12,24 @@ from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import chain, count, islice
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, cast
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.db.models import Count, IntegerField, QuerySet, Value
+from django.db.models import Count, F, IntegerField, QuerySet, Value
 
 from flexmeter.aggregation import Latest, Measure, Partial
 from flexmeter.conf import conf
 from flexmeter.events import UsageEvent
 from flexmeter.fields import IdentifierField, JsonTextField
-from flexmeter.metering import DAY, NO_GROUP, MeterRule, Rollups, SeriesKey, fold
-from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue, now
+from flexmeter.metering import DAY, NO_GROUP, Folded, MeterRule, Rollups, SeriesKey, fold
+from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue, new_part, now
 from flexmeter.properties import digest, dumps
 from flexmeter.stores.database.copying import NULL, copy_lines, line
 from flexmeter.stores.database.merging import merge_rollups, merge_uniques
-from flexmeter.stores.database.series import RememberedSeries
+from flexmeter.stores.database.series import KnownSeries, RememberedSeries
 from flexmeter.stores.database.transactions import Superseded
 from flexmeter.windows import bucket, ceiling
 
@@ -46,6 +46,8 @@ MEASURE_COLUMNS = (
     "latest_accepted_at",
     "latest_event_id",
 )
+ROLLUP_COLUMNS = ("part", "level", "series_id", "bucket", *MEASURE_COLUMNS)
+UNIQUE_COLUMNS = ("part", "series_id", "day", "value")
 DIMENSION_COLUMNS = ("dimension_1", "dimension_2", "dimension_3")
 MOST_COMBINATIONS = 2_000
 """How many are looked up by name; of more, all there are are read."""
@@ -101,15 +103,21 @@ class RollupWriter:
         if uniques:
             self.insert_uniques(list(uniques))
 
+    def lines_of(self, parts: Sequence[Folded]) -> tuple[list[str], Sequence[Folded]]:
+        """What `append_lines` would append of these parts, found without asking the database, and the parts left over."""
+        return [], parts
+
+    def append_lines(self, lines: Sequence[str]) -> None:
+        """Append what `lines_of` found."""
+
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
         """Insert rollup rows."""
-        columns = ("level", "series_id", "bucket", *MEASURE_COLUMNS)
-        objects = [Rollup(**dict(zip(columns, (level, row.series_id, row.bucket, *_values(row)), strict=True))) for row in rows]
+        objects = [Rollup(**dict(zip(ROLLUP_COLUMNS, values, strict=True))) for values in _numbered(_columns(rows, level))]
         Rollup.objects.using(self.alias).bulk_create(objects, batch_size=500)
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert unique values given as (series id, day, value)."""
-        objects = [UniqueValue(series_id=series_id, day=day, value=value) for series_id, day, value in rows]
+        objects = [UniqueValue(**dict(zip(UNIQUE_COLUMNS, values, strict=True))) for values in _numbered(rows)]
         UniqueValue.objects.using(self.alias).bulk_create(objects, batch_size=1_000)
 
     def series_ids(self, environment: str, keys: Iterable[SeriesKey]) -> Mapping[SeriesKey, int]:
@@ -224,17 +232,18 @@ class RollupWriter:
 
         def events() -> Iterator[UsageEvent]:
             nonlocal read
-            for kind, row_id, *columns in self._snapshot(environment, rule, customers, start, end):
+            for kind, number, *columns in self._snapshot(environment, rule, customers, start, end):
                 if kind == EVENT:
                     read += 1
                     event_id, customer, timestamp, accepted_at, properties = columns
                     yield UsageEvent(event_id, rule.event_name, customer, timestamp, accepted_at, properties)
                 else:
-                    doomed[kind].append(row_id)
+                    doomed[kind].append(number)
 
         rollups = fold(events(), [rule])
-        self._delete(Rollup.objects, doomed[ROLLUP])
-        self._delete(UniqueValue.objects, doomed[UNIQUE])
+        series = self._series(environment, rule, customers)
+        self._delete(self._rollups(series, start, end), doomed[ROLLUP])
+        self._delete(self._uniques(series, start, end), doomed[UNIQUE])
         self.append(environment, rollups, [rule])
         return read
 
@@ -242,10 +251,9 @@ class RollupWriter:
         self, environment: str, rule: MeterRule, customers: Sequence[str], start: datetime | None, end: datetime | None
     ) -> None:
         """Have no rows of days that reach into [start, end), and their buckets as if they had just been appended."""
-        found = self._series(environment, rule, customers).values_list("id", flat=True)
+        series_ids = list(self._series(environment, rule, customers).values_list("id", flat=True))
         first = None if start is None else bucket(start, DAY)
         last = None if end is None else ceiling(end, DAY)
-        series_ids = list(found)
         for place in range(0, len(series_ids), 5_000):
             rows = Rollup.objects.using(self.alias).filter(series_id__in=series_ids[place : place + 5_000])
             rows = _within(rows, "bucket", first, last)
@@ -275,19 +283,27 @@ class RollupWriter:
             Value(None, output_field=JsonTextField()),
         ]
         series = self._series(environment, rule, customers)
-        rollups = _within(Rollup.objects.using(self.alias).filter(series__in=series), "bucket", start, end)
-        parts = [rollups.values_list(Value(ROLLUP, output_field=IntegerField()), "id", *nothing)]
+        rollups = self._rollups(series, start, end)
+        parts: list[QuerySet[Any, Any]] = [rollups.values_list(Value(ROLLUP, output_field=IntegerField()), "part", *nothing)]
         if Measure.UNIQUES in rule.measures:
-            uniques = _within(UniqueValue.objects.using(self.alias).filter(series__in=series), "day", start, end)
-            parts.append(uniques.values_list(Value(UNIQUE, output_field=IntegerField()), "id", *nothing))
+            uniques = self._uniques(series, start, end)
+            parts.append(uniques.values_list(Value(UNIQUE, output_field=IntegerField()), "part", *nothing))
         columns = ("id", "event_id", "external_customer_id", "timestamp", "accepted_at", "properties")
         whole = events.values_list(Value(EVENT, output_field=IntegerField()), *columns).union(*parts, all=True)
         yield from whole.iterator(chunk_size=2_000)
 
-    def _delete(self, manager: Any, ids: Sequence[int]) -> None:
-        for start in range(0, len(ids), 5_000):
-            chosen = ids[start : start + 5_000]
-            if manager.using(self.alias).filter(id__in=chosen)._raw_delete(self.alias) != len(chosen):
+    def _rollups(self, series: QuerySet[Series], start: datetime | None, end: datetime | None) -> QuerySet[Rollup]:
+        return _within(Rollup.objects.using(self.alias).filter(series__in=series), "bucket", start, end)
+
+    def _uniques(self, series: QuerySet[Series], start: datetime | None, end: datetime | None) -> QuerySet[UniqueValue]:
+        return _within(UniqueValue.objects.using(self.alias).filter(series__in=series), "day", start, end)
+
+    def _delete(self, rows: QuerySet[Any], parts: Sequence[int]) -> None:
+        """Delete those of the rows that are these parts, which are most of them."""
+        rows = rows.alias(number=F("part") + 0)  # as an expression, or planners look each up in the index of the rest
+        for start in range(0, len(parts), 5_000):
+            chosen = parts[start : start + 5_000]
+            if rows.filter(number__in=chosen)._raw_delete(self.alias) != len(chosen):
                 raise Superseded
 
     def merge_rows(self, rule: MeterRule, series_ids: Sequence[int]) -> int:
@@ -303,24 +319,27 @@ class RollupWriter:
     def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> Mapping[tuple[int, datetime], int]:
         """How many rows were appended, by series and UTC day."""
         rows = Rollup.objects.using(self.alias).filter(series_id__in=series_ids)
+        recent = rows.filter(level=Rollup.Level.APPENDED)
         doomed: list[int] = []
         buckets: dict[tuple[int, datetime], Partial] = {}
         days: dict[tuple[int, datetime], Partial] = {}
         appended: Counter[tuple[int, datetime]] = Counter()
-        for row_id, series_id, start, *values in _identified(rows.filter(level=Rollup.Level.APPENDED)):
+        for part, series_id, start, *values in _identified(recent):
             partial = partial_of(values)
             day = series_id, bucket(start, DAY)
             buckets.setdefault((series_id, start), Partial()).merge(partial)
             days.setdefault(day, Partial()).merge(partial)
             appended[day] += 1
-            doomed.append(row_id)
+            doomed.append(part)
+        self._delete(recent, doomed)
         for level, merged in ((Rollup.Level.BUCKET, buckets), (Rollup.Level.DAY, days)):
-            for row_id, series_id, start, *values in _identified(self._held(rows.filter(level=level), merged)):
+            held = self._held(rows.filter(level=level), merged)
+            doomed = []
+            for part, series_id, start, *values in _identified(held):
                 if (series_id, start) in merged:
                     merged[series_id, start].merge(partial_of(values))
-                    doomed.append(row_id)
-        self._delete(Rollup.objects, doomed)
-        for level, merged in ((Rollup.Level.BUCKET, buckets), (Rollup.Level.DAY, days)):
+                    doomed.append(part)
+            self._delete(held, doomed)
             # What all events have left says nothing any more.
             kept = [Row(*key, partial, rule.measures) for key, partial in merged.items() if partial != NOTHING]
             self.insert_rows(kept, level)
@@ -340,11 +359,11 @@ class RollupWriter:
             day__gte=min(day for _, day in days),
             day__lte=max(day for _, day in days),
         )
-        for row_id, *key in rows.values_list("id", "series_id", "day", "value"):
+        for part, *key in rows.values_list(*UNIQUE_COLUMNS):
             if tuple(key) in seen:
-                doomed.append(row_id)
+                doomed.append(part)
             seen.add(tuple(key))
-        self._delete(UniqueValue.objects, doomed)
+        self._delete(rows, doomed)
         return len(doomed)
 
 
@@ -360,8 +379,8 @@ def _digest(combination: tuple[str, ...]) -> UUID:
 
 
 def _identified(rows: QuerySet[Rollup]) -> Iterator[tuple[Any, ...]]:
-    """Rows as (id, series id, start, *MEASURE_COLUMNS)."""
-    return rows.values_list("id", "series_id", "bucket", *MEASURE_COLUMNS).iterator(chunk_size=5_000)
+    """Rows as (part, series id, start, *MEASURE_COLUMNS)."""
+    return rows.values_list("part", "series_id", "bucket", *MEASURE_COLUMNS).iterator(chunk_size=5_000)
 
 
 class PostgresRollupWriter(RollupWriter):
@@ -369,37 +388,64 @@ class PostgresRollupWriter(RollupWriter):
 
     COPY_FROM: ClassVar[int] = 20
     COPY_ROLLUPS: ClassVar[str] = """
-        COPY flexmeter_rollup (level, series_id, bucket, count, total, moment, minimum, maximum,
+        COPY flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
                                latest, latest_at, latest_accepted_at, latest_event_id) FROM STDIN
     """
     INSERT_ROLLUPS: ClassVar[str] = """
-        INSERT INTO flexmeter_rollup (level, series_id, bucket, count, total, moment, minimum, maximum,
+        INSERT INTO flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
                                       latest, latest_at, latest_accepted_at, latest_event_id)
-        SELECT %s, * FROM unnest(
-            %s::bigint[], %s::timestamptz[], %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[],
-            %s::numeric[], %s::timestamptz[], %s::timestamptz[], %s::text[]
+        SELECT * FROM unnest(
+            %s::bigint[], %s::smallint[], %s::bigint[], %s::timestamptz[], %s::bigint[],
+            %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[],
+            %s::timestamptz[], %s::timestamptz[], %s::text[]
         )
     """
     INSERT_UNIQUES: ClassVar[str] = """
-        INSERT INTO flexmeter_uniquevalue (series_id, day, value)
-        SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::uuid[])
+        INSERT INTO flexmeter_uniquevalue (part, series_id, day, value)
+        SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::uuid[])
     """
-    COPY_UNIQUES: ClassVar[str] = "COPY flexmeter_uniquevalue (series_id, day, value) FROM STDIN"
+    COPY_UNIQUES: ClassVar[str] = "COPY flexmeter_uniquevalue (part, series_id, day, value) FROM STDIN"
+
+    def lines_of(self, parts: Sequence[Folded]) -> tuple[list[str], Sequence[Folded]]:
+        known = self.remembered.known() if self.remembered else KnownSeries({})
+        appended = Rollup.Level.APPENDED.value
+        lines: list[str] = []
+        left: list[Folded] = []
+        for rules, partials in parts:
+            measures = rules[0].measures
+            # Lists of values go to a table of their own, and series of meters with dimensions may have to be noted.
+            unknown = list(rules) if Measure.UNIQUES in measures or rules[0].dimensions else []
+            if not unknown:
+                keys = [place[1:] for place, _ in partials]
+                ends = [f"\t{place[0]}\t{_content(partial, measures)}" for place, partial in partials]
+                for rule in rules:
+                    ids = list(map(known.of(rule.meter_id, rule.generation).get, keys))
+                    if None in ids:
+                        unknown.append(rule)
+                    else:
+                        rows = zip(count(new_part()), ids, ends)
+                        lines += [f"{part}\t{appended}\t{series_id}{end}" for part, series_id, end in rows]
+            if unknown:
+                left.append(Folded(unknown, partials))
+        return lines, left
+
+    def append_lines(self, lines: Sequence[str]) -> None:
+        if lines:
+            copy_lines(self.alias, self.COPY_ROLLUPS, lines)
 
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
         rows = iter(rows)
         some = list(islice(rows, self.COPY_FROM))
         if len(some) < self.COPY_FROM:
-            columns = ((row.series_id, row.bucket, *_values(row)) for row in some)
-            self._insert(self.INSERT_ROLLUPS, [level.value], columns)
+            self._insert(self.INSERT_ROLLUPS, _numbered(_columns(some, level)))
         else:
             copy_lines(self.alias, self.COPY_ROLLUPS, _lines(chain(some, rows), level))
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
         if len(rows) < self.COPY_FROM:
-            self._insert(self.INSERT_UNIQUES, [], rows)
+            self._insert(self.INSERT_UNIQUES, _numbered(rows))
         else:
-            copy_lines(self.alias, self.COPY_UNIQUES, map(line, rows))
+            copy_lines(self.alias, self.COPY_UNIQUES, map(line, _numbered(rows)))
 
     def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> Mapping[tuple[int, datetime], int]:
         return merge_rollups(self.alias, rule.measures, series_ids)
@@ -407,27 +453,27 @@ class PostgresRollupWriter(RollupWriter):
     def _merge_uniques(self, days: Collection[tuple[int, datetime]]) -> int:
         return merge_uniques(self.alias, days)
 
-    def _insert(self, sql: str, first: list[Any], rows: Iterable[tuple[Any, ...]]) -> None:
+    def _insert(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         if columns := [list(column) for column in zip(*rows, strict=True)]:
             with connections[self.alias].cursor() as cursor:
-                cursor.execute(sql, [*first, *columns])
+                cursor.execute(sql, columns)
 
 
 class SqliteRollupWriter(RollupWriter):
     """The same contract with executemany."""
 
     INSERT_ROLLUPS: ClassVar[str] = """
-        INSERT INTO flexmeter_rollup (level, series_id, bucket, count, total, moment, minimum, maximum,
+        INSERT INTO flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
                                       latest, latest_at, latest_accepted_at, latest_event_id)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
     """
-    INSERT_UNIQUES: ClassVar[str] = "INSERT INTO flexmeter_uniquevalue (series_id, day, value) VALUES (%s, %s, %s)"
+    INSERT_UNIQUES: ClassVar[str] = "INSERT INTO flexmeter_uniquevalue (part, series_id, day, value) VALUES (%s, %s, %s, %s)"
 
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
-        self._insert(self.INSERT_ROLLUPS, ((level.value, row.series_id, row.bucket, *_values(row)) for row in rows))
+        self._insert(self.INSERT_ROLLUPS, _numbered(_columns(rows, level)))
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._insert(self.INSERT_UNIQUES, rows)
+        self._insert(self.INSERT_UNIQUES, _numbered(rows))
 
     def _insert(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         instant = connections[self.alias].ops.adapt_datetimefield_value
@@ -438,7 +484,10 @@ class SqliteRollupWriter(RollupWriter):
 
 
 class PlannedRollups(RollupWriter):
-    """Keeps rows instead of writing them, as tuples of columns. Raises KeyError for a series that is not remembered."""
+    """Keeps rows instead of writing them, as tuples of ROLLUP_COLUMNS and UNIQUE_COLUMNS.
+
+    Raises KeyError for a series that is not remembered.
+    """
 
     def __init__(self, alias: str, remembered: RememberedSeries) -> None:
         super().__init__(alias, remembered)
@@ -446,10 +495,10 @@ class PlannedRollups(RollupWriter):
         self.uniques: list[tuple[Any, ...]] = []
 
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
-        self.rows += [(level.value, row.series_id, row.bucket, *_values(row)) for row in rows]
+        self.rows += _numbered(_columns(rows, level))
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        self.uniques += rows
+        self.uniques += _numbered(rows)
 
     def series_ids(self, environment: str, keys: Iterable[SeriesKey]) -> Mapping[SeriesKey, int]:
         return self.remembered.known() if self.remembered else {}
@@ -457,20 +506,31 @@ class PlannedRollups(RollupWriter):
 
 def _lines(rows: Iterable[Row], level: Rollup.Level) -> Iterator[str]:
     """Rows as lines of PostgresRollupWriter.COPY_ROLLUPS."""
-    of_level = f"{level.value}\t"
     starts: dict[datetime, str] = {}
     contents: dict[tuple[int, frozenset[Measure]], str] = {}  # meters that count alike share their partials
-    for row in rows:
-        series_id, start, partial, measures = row
+    for part, (series_id, start, partial, measures) in zip(count(new_part()), rows):
         began = starts.get(start) or starts.setdefault(start, str(start))
         content = contents.get((id(partial), measures))
         if content is None:
-            if measures <= _SUMMED:
-                content = f"{partial.count}\t{partial.total if measures else NULL}\t{_NOTHING_ELSE}"
-            else:
-                content = line(_values(row))
-            contents[id(partial), measures] = content
-        yield f"{of_level}{series_id}\t{began}\t{content}"
+            content = contents[id(partial), measures] = _content(partial, measures)
+        yield f"{part}\t{level.value}\t{series_id}\t{began}\t{content}"
+
+
+def _columns(rows: Iterable[Row], level: Rollup.Level) -> Iterator[tuple[Any, ...]]:
+    """Rows as tuples of ROLLUP_COLUMNS, but for the first."""
+    return ((level.value, row.series_id, row.bucket, *_values(row.partial, row.measures)) for row in rows)
+
+
+def _numbered(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Rows with what tells them apart from all others before their columns."""
+    return ((part, *row) for part, row in zip(count(new_part()), rows))
+
+
+def _content(partial: Partial, measures: frozenset[Measure]) -> str:
+    """The end of such a line: the measures."""
+    if measures <= _SUMMED:
+        return f"{partial.count}\t{partial.total if measures else NULL}\t{_NOTHING_ELSE}"
+    return line(_values(partial, measures))
 
 
 def partial_of(values: Sequence[Any]) -> Partial:
@@ -486,8 +546,7 @@ def partial_of(values: Sequence[Any]) -> Partial:
     return partial
 
 
-def _values(row: Row) -> tuple[Any, ...]:
-    partial, measures = row.partial, row.measures
+def _values(partial: Partial, measures: frozenset[Measure]) -> tuple[Any, ...]:
     latest = partial.latest if Measure.LATEST in measures else None
     return (
         partial.count,

@@ -7,7 +7,7 @@ connection everything is forgotten, because that may lead to another database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,36 @@ from flexmeter.metering import SeriesKey
 
 MOST_REMEMBERED = 500_000
 
-_remembered: dict[tuple[str, str, datetime], dict[SeriesKey, int]] = {}
+_Rule = tuple[str, int]
+"""Meter and generation: the first members of a series' key."""
+
+
+class KnownSeries(Mapping[SeriesKey, int]):
+    """Ids of series, kept apart by rule, so that those of one rule are found without making their keys."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Mapping[_Rule, Mapping[tuple[Any, ...], int]]) -> None:
+        self._of = of
+
+    def of(self, meter_id: str, generation: int) -> Mapping[tuple[Any, ...], int]:
+        """Ids of a rule's series by the rest of their keys: (customer, group, combination)."""
+        return self._of.get((meter_id, generation), {})
+
+    def __getitem__(self, key: SeriesKey) -> int:
+        return self._of[key[:2]][key[2:]]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, tuple) and key[2:] in self._of.get(key[:2], ())
+
+    def __iter__(self) -> Iterator[SeriesKey]:
+        return (SeriesKey(*rule, *rest) for rule, ids in self._of.items() for rest in ids)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of.values()))
+
+
+_remembered: dict[tuple[str, str, datetime], dict[_Rule, dict[tuple[Any, ...], int]]] = {}
 
 
 class RememberedSeries:
@@ -27,9 +56,9 @@ class RememberedSeries:
         self._alias = alias
         self._place = None if since is None else (alias, environment, since)
 
-    def known(self) -> Mapping[SeriesKey, int]:
+    def known(self) -> KnownSeries:
         """Ids that need not be looked up."""
-        return _remembered.get(self._place, {}) if self._place else {}
+        return KnownSeries(_remembered.get(self._place, {}) if self._place else {})
 
     def learn(self, ids: Mapping[SeriesKey, int]) -> None:
         """Remember these once the transaction has committed; some of them may have been made in it."""
@@ -39,9 +68,10 @@ class RememberedSeries:
 
         def remember() -> None:
             known = _remembered.get(place, {})
-            if len(known) + len(ids) > MOST_REMEMBERED:
+            if sum(map(len, known.values())) + len(ids) > MOST_REMEMBERED:
                 known = {}  # another thread may be reading the old one
-            known.update(ids)
+            for (meter_id, generation, *rest), series_id in ids.items():
+                known.setdefault((meter_id, generation), {})[tuple(rest)] = series_id
             _remembered[place] = known
 
         transaction.on_commit(remember, using=self._alias, robust=True)

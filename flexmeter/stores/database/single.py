@@ -62,21 +62,22 @@ class PostgresSingleWriter(SingleWriter):
     """  # noqa: S608  # made of constants
     COUNTED: ClassVar[str] = """
         , counted AS (
-            INSERT INTO flexmeter_rollup (level, series_id, bucket, count, total, moment, minimum, maximum,
+            INSERT INTO flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
                                           latest, latest_at, latest_accepted_at, latest_event_id)
-            SELECT part.* FROM stored, (VALUES {rows}) AS part
+            SELECT row.* FROM stored, (VALUES {rows}) AS row
         )
     """
     COUNTED_ROW: ClassVar[str] = (
-        "(%s::smallint, %s::bigint, %s::timestamptz, %s::bigint, %s::numeric, %s::numeric, %s::numeric, %s::numeric,"
+        "(%s::bigint, %s::smallint, %s::bigint, %s::timestamptz, %s::bigint, %s::numeric, %s::numeric, %s::numeric, %s::numeric,"
         " %s::numeric, %s::timestamptz, %s::timestamptz, %s::text)"
     )
     LISTED: ClassVar[str] = """
         , listed AS (
-            INSERT INTO flexmeter_uniquevalue (series_id, day, value) SELECT part.* FROM stored, (VALUES {rows}) AS part
+            INSERT INTO flexmeter_uniquevalue (part, series_id, day, value)
+            SELECT row.* FROM stored, (VALUES {rows}) AS row
         )
     """
-    LISTED_ROW: ClassVar[str] = "(%s::bigint, %s::timestamptz, %s::uuid)"
+    LISTED_ROW: ClassVar[str] = "(%s::bigint, %s::bigint, %s::timestamptz, %s::uuid)"
     STORED: ClassVar[str] = "SELECT 1 FROM stored"
 
     _terms: ClassVar[dict[tuple[str, str], Terms]] = {}

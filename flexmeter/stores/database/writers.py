@@ -426,6 +426,8 @@ class PostgresWriter(Writer):
 
 def _lines(environment: str, events: Iterable[UsageEvent], repeated_at: Mapping[str, datetime], now: str) -> Iterator[str]:
     """Events as lines of PostgresWriter.COPY; texts without anything to escape, nearly all, are taken as they are."""
+    last: datetime | None = None
+    accepted = ""
     for event in events:
         event_id, name, customer, timestamp, accepted_at, _, properties, source, customer_id, _, sender = event
         texts = f"{event_id}{name}{customer}{customer_id}{source}"
@@ -435,9 +437,12 @@ def _lines(environment: str, events: Iterable[UsageEvent], repeated_at: Mapping[
             properties = NULL
         elif "\\" in properties or not properties.isprintable():
             properties = escaped(properties)
+        if accepted_at is not last:  # many are accepted at once
+            last, accepted = accepted_at, str(accepted_at)
+        happened = accepted if timestamp is last else str(timestamp)
         again = repeated_at.get(event.event_id) if repeated_at else None
         yield (
-            f"{environment}\t{event_id}\t{name}\t{customer}\t{customer_id}\t{source}\t{timestamp}\t{accepted_at}\t{now}\t"
+            f"{environment}\t{event_id}\t{name}\t{customer}\t{customer_id}\t{source}\t{happened}\t{accepted}\t{now}\t"
             f"{again or NULL}\t{properties}\t{escaped(sender) if sender else NULL}\n"
         )
 
