@@ -423,8 +423,8 @@ class PostgresRollupWriter(RollupWriter):
                     if None in ids:
                         unknown.append(rule)
                     else:
-                        rows = zip(count(new_part()), ids, ends)
-                        lines += [f"{part}\t{appended}\t{series_id}{end}" for part, series_id, end in rows]
+                        rows = zip(count(new_part()), sorted(zip(ids, ends, strict=True)))  # in the order of the index
+                        lines += [f"{part}\t{appended}\t{series_id}{end}" for part, (series_id, end) in rows]
             if unknown:
                 left.append(Folded(unknown, partials))
         return lines, left
