@@ -6,7 +6,7 @@ sent: an object with a list of `events`, which came at `accepted_at` from the ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from django.db.models.functions import Cast
 from flexmeter.events import STEP, UsageEvent, json_text
 from flexmeter.models import InboxBatch
 from flexmeter.properties import InvalidJson
+from flexmeter.sent import SentEvents
 
 MOST_EVENTS = 1_000
 MOST_CHARACTERS = 2_000_000
@@ -40,29 +41,32 @@ class Row(NamedTuple):
         return [*self[:-1], connections[alias].ops.adapt_datetimefield_value(self.accepted_at)]
 
 
-def rows_of(events: Sequence[UsageEvent], environment: str) -> Iterator[Row]:
+def _rows_written(events: Iterable[UsageEvent], environment: str) -> Iterator[Row]:
     """Rows of not more than MOST_EVENTS and MOST_CHARACTERS each, or of one event that is larger."""
     texts: list[str] = []
-    size = begin = 0
-    for place, event in enumerate(events):
+    size = 0
+    first = None
+    for event in events:
         text = json_text(event)
-        if texts and (len(texts) == MOST_EVENTS or size + len(text) > MOST_CHARACTERS):
-            yield Row(environment, f"[{','.join(texts)}]", len(texts), size, "", events[begin].accepted_at)
-            texts, size, begin = [], 0, place
+        if first is not None and (len(texts) == MOST_EVENTS or size + len(text) > MOST_CHARACTERS):
+            yield Row(environment, f"[{','.join(texts)}]", len(texts), size, "", first.accepted_at)
+            texts, size, first = [], 0, None
+        first = first or event
         texts.append(text)
         size += len(text)
-    if texts:
-        yield Row(environment, f"[{','.join(texts)}]", len(texts), size, "", events[begin].accepted_at)
+    if first is not None:
+        yield Row(environment, f"[{','.join(texts)}]", len(texts), size, "", first.accepted_at)
 
 
-def row_as_sent(events: Sequence[UsageEvent], body: str, environment: str) -> Row | None:
-    """The row that keeps a body as it was sent, from which `events` were parsed, all with ids of the sender's.
+def rows_of(events: Sequence[UsageEvent], environment: str) -> Iterator[Row]:
+    """Rows of events: one that keeps their body as it was sent, if it is not too large, or rows of so many events.
 
-    None where it is too large, or has characters escaped, for a waiting event is found by its id as text.
+    A waiting event is found by its id as text, which is why a body that escapes characters is written anew.
     """
-    if len(events) > MOST_EVENTS or len(body) > MOST_CHARACTERS or "\\" in body:
-        return None
-    return Row(environment, body, len(events), len(body), events[0].sender, events[0].accepted_at)
+    if isinstance(events, SentEvents) and len(events) <= MOST_EVENTS and len(events.body) <= MOST_CHARACTERS:
+        yield Row(environment, events.body, len(events), len(events.body), events.sender, events.accepted_at)
+    else:
+        yield from _rows_written(events, environment)
 
 
 def bodies(pks: Sequence[int], alias: str) -> dict[int, Any]:

@@ -111,6 +111,14 @@ def parse_timestamp(text: str) -> datetime:
     return instant
 
 
+def is_rfc3339(text: str) -> bool:
+    """Whether a text is an RFC 3339 timestamp, of whatever point in time."""
+    try:
+        return _RFC3339.fullmatch(text) is not None and bool(datetime.fromisoformat(text))
+    except ValueError:
+        return False
+
+
 def format_timestamp(instant: datetime) -> str:
     """RFC 3339 in UTC with `Z`, without trailing zeros in the fraction."""
     instant = instant.astimezone(UTC)

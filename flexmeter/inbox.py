@@ -21,7 +21,7 @@ from django.db.models.functions import Cast
 from django.utils.module_loading import import_string
 
 from flexmeter import metrics
-from flexmeter.batches import INSERT, Row, bodies, row_as_sent, rows_of
+from flexmeter.batches import INSERT, Row, bodies, rows_of
 from flexmeter.conf import conf
 from flexmeter.events import UsageEvent, from_json, to_json
 from flexmeter.exceptions import EnvironmentBusy, FlexmeterError, InvalidEvent
@@ -105,16 +105,14 @@ class _Claim:
     more: bool = False
 
 
-def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = None, body: str | None = None) -> None:
+def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = None) -> None:
     """Keep accepted events until they are drained, in the caller's transaction or else in its own.
 
-    `body` is the text of a request that they were parsed from, in which each has an id (see `batches.row_as_sent`); it saves
-    writing them again. After the commit the doorbell rings once; if that is lost, `flexmeter_drain` or the next bell finds
+    After the commit the doorbell rings once; if that is lost, `flexmeter_drain` or the next bell finds
     the rows.
     """
     alias = using or write_alias()
-    as_sent = None if body is None else row_as_sent(events, body, environment)
-    rows = rows_of(events, environment) if as_sent is None else iter([as_sent])
+    rows = rows_of(events, environment)
     first = list(islice(rows, 2))
     connection = connections[alias]
     is_small = len(first) == 1 and first[0].size <= LITERAL_CHARACTERS

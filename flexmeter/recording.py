@@ -95,13 +95,11 @@ arecord_many = sync_to_async(record_many, thread_sensitive=True)
 """`record_many` for async code."""
 
 
-def accept(
-    events: Sequence[UsageEvent], *, environment: str, using: str | None = None, commit: bool = False, body: str | None = None
-) -> None:
+def accept(events: Sequence[UsageEvent], *, environment: str, using: str | None = None, commit: bool = False) -> None:
     """Make events durable: in the caller's transaction if there is one, otherwise before this returns.
 
     In inline mode they are also counted then, or right after the caller's commit. `commit` is for a door that owns the
-    connection: with autocommit off it commits, where otherwise the caller would have to. `body` is as `inbox.put` takes it.
+    connection: with autocommit off it commits, where otherwise the caller would have to.
     """
     alias = using or write_alias()
     kept_elsewhere = [witness(events, environment, alias) for witness in list(witnesses)]
@@ -109,7 +107,7 @@ def accept(
         return
     commit = commit and not connections[alias].in_atomic_block and not connections[alias].get_autocommit()
     if conf.INGEST == "celery" or (in_callers_transaction(alias) and not commit):
-        inbox.put(events, environment=environment, using=alias, body=body)
+        inbox.put(events, environment=environment, using=alias)
     else:
         with metrics.batch_timed():
             done = ingest(events, environment=environment, using=alias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from flexmeter.http.tracker import lookup_shape, waiting_shape
 from flexmeter.measuring import refuse_pruned
 from flexmeter.models import Event, now
 from flexmeter.queries import calendar_in
+from flexmeter.sent import sent_events
 from flexmeter.stores.database.counting import count_events
 from flexmeter.stores.database.extents import Extent
 from flexmeter.stores.database.transactions import read_alias
@@ -45,13 +47,13 @@ class IngestView(ApiView):
         """What the events are marked with."""
         return (self.credentials.sender or self.credentials.subject)[:MAX_SENDER_LENGTH]
 
-    def accept(self, events: list[UsageEvent], body: str | None = None) -> None:
-        """Have events counted, or waiting to be; `body` is as `inbox.put` takes it."""
+    def accept(self, events: Sequence[UsageEvent]) -> None:
+        """Have events counted, or waiting to be."""
         if conf.INGEST == "celery" and inbox.is_full(self.environment):
             message = f"{conf.MAX_WAITING_EVENTS} events wait to be counted here. Nothing was stored; try again later."
             raise ApiError(503, "service_unavailable", message)
         charge_events(self.credentials, len(events))
-        recording.accept(events, environment=self.environment, commit=True, body=body)
+        recording.accept(events, environment=self.environment, commit=True)
 
 
 class EventsView(IngestView):
@@ -81,10 +83,10 @@ class BulkView(IngestView):
         if len(elements) > conf.MAX_BULK_EVENTS:
             reason = f"must not hold more than {conf.MAX_BULK_EVENTS} events"
             raise invalid(VALIDATION_FAILED, {"events": reason})
-        events = parse_events(elements, now=now(), sender=self.sender)
-        # A body that leaves an id to be made says too little of the event.
-        is_complete = all(element.get("event_id") for element in elements)
-        self.accept(events, body.decode() if is_complete else None)
+        if conf.INGEST == "celery":
+            self.accept(sent_events(body.decode(), elements, now=now(), sender=self.sender))
+        else:
+            self.accept(parse_events(elements, now=now(), sender=self.sender))
         return Response({"message": "Events accepted for processing"}, 202)
 
 

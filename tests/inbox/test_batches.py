@@ -7,14 +7,17 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
-from hypothesis import given
+from django.test import override_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flexmeter import batches, inbox
 from flexmeter.events import from_json, parse_events
+from flexmeter.exceptions import InvalidEvent
 from flexmeter.keys import create_key
 from flexmeter.models import Event, InboxBatch, RejectedEvent
 from flexmeter.properties import dumps, loads
+from flexmeter.sent import SentEvents, sent_events
 
 from tests.factories import NOON, make_event, make_meter
 from tests.inbox.ledger import assert_exact, counted, waiting
@@ -31,7 +34,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x0
 names = st.text(st.characters(codec="ascii", exclude_characters="\x00"), min_size=1, max_size=12).filter(str.strip)
 timestamps = st.none() | st.sampled_from(["2024-03-10T12:00:00Z", "2024-03-10T12:00:00.123456789+05:30", "0001-01-01T00:00:00Z"])
 values = st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
-sent_events = st.fixed_dictionaries(
+complete_events = st.fixed_dictionaries(
     {"event_id": names, "event_name": names, "external_customer_id": names},
     optional={
         "timestamp": timestamps,
@@ -45,18 +48,76 @@ sent_events = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(sent_events, min_size=1, max_size=5), st.sampled_from(["", "key"]), st.sampled_from([None, 1]))
+@given(st.lists(complete_events, min_size=1, max_size=5), st.sampled_from(["", "key"]), st.sampled_from([None, 1]))
 def test_a_body_as_sent_holds_the_events_that_were_parsed_from_it(elements, sender, indent):
     body = json.dumps({"events": elements, "more": 1}, ensure_ascii=False, indent=indent)
-    events = parse_events(loads(body)["events"], now=NOON, sender=sender)
-    row = batches.row_as_sent(events, body, "default")
-    assert (row is None) == ("\\" in body)
-    if row is not None:
+    members = loads(body)["events"]
+    events = parse_events(members, now=NOON, sender=sender)
+    sent = sent_events(body, members, now=NOON, sender=sender)
+    assert list(sent) == events
+    [row] = batches.rows_of(sent, "default")
+    assert (row.events == body) == ("\\" not in body)
+    if row.events == body:
         read = batches._members(loads(row.events), row.sender, row.accepted_at)
         assert [from_json(members) for members in read] == events
         assert (row.event_count, row.size) == (len(events), len(body))
     written = [from_json(members) for row in batches.rows_of(events, "default") for members in loads(row.events)]
     assert written == events
+
+
+def outcome(made, *given):
+    """The events, or what is wrong with them."""
+    try:
+        return list(made(*given, now=NOON)), None
+    except InvalidEvent as error:
+        return None, str(error)
+
+
+anything = st.none() | st.booleans() | st.integers(-(10**320), 10**320) | st.floats(allow_nan=False, allow_infinity=False) | texts
+odd_timestamps = st.sampled_from(
+    ["2024-02-30T12:00:00Z", "0999-12-31T23:59:59Z", "9999-12-31T00:00:00Z", "2024-03-10T24:00:00Z", "2024-03-10T12:00:60Z", ""]
+)
+odd_events = st.fixed_dictionaries(
+    {},
+    optional={
+        "event_id": names | anything | st.just(" "),
+        "event_name": names | anything | st.just("x" * 256),
+        "external_customer_id": names | anything | st.just("\u3000"),
+        "timestamp": timestamps | odd_timestamps | anything,
+        "source": texts | anything | st.just("x" * 256),
+        "customer_id": texts | anything,
+        "properties": st.dictionaries(texts, anything | st.lists(anything, max_size=2) | st.just("x" * 70), max_size=3)
+        | anything,
+    },
+)
+
+
+@given(
+    st.lists(complete_events | odd_events | anything, min_size=1, max_size=4),
+    st.sampled_from([100, 65_536]),
+)
+@example([{**EVENT, "properties": {"n": 10**310}}], 65_536)
+@example([{**EVENT, "properties": {"é" * 60: ""}}], 100)
+@example([{**EVENT, "event_id": "é" * 255, "timestamp": "9998-12-31T23:59:59.123456789Z"}], 65_536)
+def test_what_is_wrong_with_a_body_is_found_before_it_is_kept_as_it_was_sent(elements, most):
+    with override_settings(FLEXMETER_MAX_PROPERTIES_BYTES=most):
+        body = as_sent(elements)
+        members = loads(body)["events"]
+        events, fault = outcome(parse_events, members)
+        sent, fault_sent = outcome(sent_events, body, members)
+        assert fault_sent == fault
+        if all(isinstance(each, dict) and each.get("event_id") for each in members):  # otherwise ids are made anew
+            assert sent == events
+
+
+def test_sent_events_are_a_sequence():
+    elements = [{**EVENT, "event_id": name} for name in "abcd"]
+    events = sent_events(as_sent(elements), elements, now=NOON)
+    expected = parse_events(elements, now=NOON)
+    assert isinstance(events, SentEvents)
+    assert (events[1], events[-1], events[1:3], len(events)) == (expected[1], expected[3], expected[1:3], 4)
+    with pytest.raises(IndexError):
+        events[4]
 
 
 @pytest.mark.parametrize(
@@ -65,10 +126,12 @@ def test_a_body_as_sent_holds_the_events_that_were_parsed_from_it(elements, send
 def test_a_body_that_is_too_large_for_one_row_is_written_anew(monkeypatch, most, value):
     elements = [EVENT, {**EVENT, "event_id": "b"}]
     body = as_sent(elements)
-    events = parse_events(elements, now=NOON)
-    assert batches.row_as_sent(events, body, "default") is not None
+    events = sent_events(body, elements, now=NOON)
+    assert [row.events for row in batches.rows_of(events, "default")] == [body]
     monkeypatch.setattr(batches, most, value)
-    assert batches.row_as_sent(events, body, "default") is None
+    rows = list(batches.rows_of(events, "default"))
+    assert [from_json(members) for row in rows for members in loads(row.events)] == list(events)
+    assert len(rows) == 2
 
 
 # ------------------------------------------------------------------------------------------------ over HTTP
