@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import count, islice
 from typing import Any
 
 from benchmarks import large
@@ -87,16 +88,29 @@ def outcome() -> Outcome:
 
 
 def fill(compact: Callable[[], object]) -> None:
-    """Ingest the events batch by batch, with the properties that events of the large ledger have."""
+    """Ingest the events batch by batch."""
     from django.db import connection
 
-    from flexmeter.events import UsageEvent, new_id
     from flexmeter.ingest import ingest
+
+    events = made_events()
+    for first in range(0, ROWS, BATCH):
+        ingest(list(islice(events, min(BATCH, ROWS - first))))
+        if (first + BATCH) % COMPACTED_EVERY == 0:
+            compact()
+        if (first + BATCH) % VACUUMED_EVERY == 0:
+            with connection.cursor() as cursor:
+                cursor.execute("VACUUM flexmeter_rollup")
+    compact()
+
+
+def made_events() -> Iterator[Any]:
+    """Events in the order of time, with the properties that those of the large ledger have."""
+    from flexmeter.events import UsageEvent, new_id
     from flexmeter.properties import dumps
 
     chooser = random.Random(7)
-
-    def event(number: int) -> UsageEvent:
+    for number in count():
         at = large.BEGIN + number * SPACING
         name = large.NAMES[int(5 * chooser.random() ** 2)]
         customer = large.CUSTOMERS[int(100 * chooser.random() ** 3)]
@@ -106,16 +120,7 @@ def fill(compact: Callable[[], object]) -> None:
             "model": f"model-{number % 7}",
             "cached": False,
         }
-        return UsageEvent(new_id("event"), name, customer, at, at, properties, dumps(properties), "api")
-
-    for first in range(0, ROWS, BATCH):
-        ingest([event(number) for number in range(first, min(first + BATCH, ROWS))])
-        if (first + BATCH) % COMPACTED_EVERY == 0:
-            compact()
-        if (first + BATCH) % VACUUMED_EVERY == 0:
-            with connection.cursor() as cursor:
-                cursor.execute("VACUUM flexmeter_rollup")
-    compact()
+        yield UsageEvent(new_id("event"), name, customer, at, at, properties, dumps(properties), "api")
 
 
 if __name__ == "__main__":
