@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from itertools import chain, groupby, islice
 from typing import Any, ClassVar
 
-from django.db import DatabaseError, InterfaceError, connections, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.db.models import Count, Min, Sum, TextField
 from django.db.models.functions import Cast
 from django.utils.module_loading import import_string
@@ -30,7 +30,15 @@ from flexmeter.models import InboxBatch, now
 from flexmeter.properties import quoted
 from flexmeter.rejections import RETRYABLE, reject, retry
 from flexmeter.stores.database.prepared import run
-from flexmeter.stores.database.transactions import Superseded, binding_cursor, in_transaction, run_guarded, write_alias
+from flexmeter.stores.database.transactions import (
+    Superseded,
+    binding_cursor,
+    close_if_lost,
+    connect_unasked,
+    in_transaction,
+    run_guarded,
+    write_alias,
+)
 
 __all__ = [
     "Backlog", "Drained", "Survey", "backlog", "contents", "drain", "find", "is_full", "look_after", "put", "retry", "ring",
@@ -117,7 +125,7 @@ def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = N
     connection = connections[alias]
     is_small = len(first) == 1 and first[0].size <= LITERAL_CHARACTERS
     if len(first) == 1 and not connection.in_atomic_block and connection.get_autocommit():
-        _insert(first[0], alias)  # one statement is a transaction by itself, and a round trip instead of three
+        _insert_alone(first[0], alias)
         metrics.accepted(len(events))
         _ring_or_tell(alias)
     elif is_small and connection.in_atomic_block:
@@ -129,6 +137,17 @@ def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = N
             for row in chain(first, rows):
                 _insert(row, alias)
             _tell_after_commit(len(events), alias)
+
+
+def _insert_alone(row: Row, alias: str) -> None:
+    """One statement is a transaction by itself, and a round trip instead of three. Of events in two rows each counts once."""
+    connect_unasked(alias)
+    try:
+        _insert(row, alias)
+    except (OperationalError, InterfaceError) as error:
+        if not close_if_lost(alias, error):
+            raise
+        _insert(row, alias)
 
 
 def _insert(row: Row, alias: str) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import ClassVar
 
-from django.db import OperationalError, connections
+from django.db import InterfaceError, OperationalError, connections
 
 from flexmeter.events import UsageEvent
 from flexmeter.metering import fold
@@ -20,7 +20,7 @@ from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.rollups import PlannedRollups
 from flexmeter.stores.database.rules import VERSIONS, remembered
 from flexmeter.stores.database.series import RememberedSeries
-from flexmeter.stores.database.transactions import is_transient, takes_messages
+from flexmeter.stores.database.transactions import close_if_lost, connect_unasked, is_transient, takes_messages
 
 MOST_REMEMBERED = 10_000
 
@@ -34,7 +34,8 @@ class SingleWriter:
     def write(self, environment: str, event: UsageEvent, now: datetime) -> bool:
         """Store and count an event in a transaction of its own, which may not be inside another one.
 
-        False: it is not new, or not all that this takes is known; nothing was written.
+        False: it is not new, or not all that this takes is known, and nothing was written; or the connection was lost, and
+        whether it was is not known.
         """
         return False
 
@@ -83,6 +84,7 @@ class PostgresSingleWriter(SingleWriter):
     _terms: ClassVar[dict[tuple[str, str], Terms]] = {}
 
     def write(self, environment: str, event: UsageEvent, now: datetime) -> bool:
+        connections[self.alias].ensure_connection()  # a new one makes forget what is remembered
         terms = self._terms.get((self.alias, environment))
         rulebook = remembered(environment, event.event_name, self.alias)
         if terms is None or rulebook is None:
@@ -105,14 +107,15 @@ class PostgresSingleWriter(SingleWriter):
         ]  # fmt: skip
         for row in (*rollups.rows, *rollups.uniques):
             parameters += row
+        connect_unasked(self.alias)
         try:
             with connections[self.alias].cursor() as cursor:
                 statement = _statement(len(rollups.rows), len(rollups.uniques))
                 run(self.alias, cursor, statement, parameters, first=PostgresMeterLock.SHARE)
                 cursor.nextset()
                 return cursor.fetchone() is not None
-        except OperationalError as error:
-            if is_transient(error):
+        except (OperationalError, InterfaceError) as error:
+            if is_transient(error) or close_if_lost(self.alias, error):
                 return False
             raise
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from django.db import DatabaseError, OperationalError, connections, router, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
 from django.db.backends.utils import CursorWrapper
 
 from flexmeter.exceptions import EnvironmentBusy
@@ -23,6 +23,7 @@ PATIENCE_SECONDS = 30.0
 GUARD = "flexmeter_guard"
 _TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
 _TRANSIENT_MYSQL = {1205, 1213, 1020}  # lock wait timeout, deadlock, record changed since last read
+_LOST_MYSQL = {(2006,), (2013,), (2055,)}  # gone away, lost during a query, lost for a reason of the system's
 _TRANSIENT_SQLITE = {5, 6}  # busy, locked: its lock is not handed out in turn, so that a writer can wait in vain
 
 
@@ -86,6 +87,30 @@ def run_guarded(alias: str, sql: str, parameters: Sequence[Any]) -> None:
             with suppress(DatabaseError):  # there is no savepoint to go back to in what was broken before
                 cursor.execute(f"ROLLBACK TO SAVEPOINT {GUARD};RELEASE SAVEPOINT {GUARD}")
             raise
+
+
+def connect_unasked(alias: str) -> None:
+    """See to it that there is a connection, and that nobody asks it first whether it still works.
+
+    Which Django does with CONN_HEALTH_CHECKS if another request has used it, and what takes a round trip. It is for who knows
+    what to do on a lost one: see `close_if_lost`.
+    """
+    connection = connections[alias]
+    connection.ensure_connection()
+    connection.health_check_done = True  # type: ignore[attr-defined]
+
+
+def close_if_lost(alias: str, error: OperationalError | InterfaceError) -> bool:
+    """Whether the connection is lost, which has led to this error outside of any transaction.
+
+    It is closed then, and the next statement gets a new one. Whether the one that failed was committed is not known.
+    """
+    connection = connections[alias]
+    told = isinstance(error, InterfaceError) or error.args[:1] in _LOST_MYSQL
+    if not told and connection.connection is not None and connection.is_usable():
+        return False
+    connection.close()
+    return True
 
 
 def is_transient(error: BaseException) -> bool:
