@@ -190,22 +190,42 @@ def finish(partial: Partial, type: AggregationType, *, multiplier: Decimal = Dec
 
     WEIGHTED_SUM is the sum of value × (end - timestamp) ÷ (end - start) over the period, which it needs.
     """
-    if type is AggregationType.COUNT:
-        return Decimal(partial.count)
-    if type is AggregationType.SUM:
-        return partial.total
-    if type is AggregationType.SUM_WITH_MULTIPLIER:
-        return EXACT.multiply(multiplier, partial.total)
-    if type is AggregationType.AVG:
-        return DIVISION.divide(partial.total, Decimal(partial.count)) if partial.count else ZERO
-    if type is AggregationType.MAX:
-        return partial.maximum if partial.maximum is not None else ZERO
-    if type is AggregationType.MIN:
-        return partial.minimum if partial.minimum is not None else ZERO
-    if type is AggregationType.LATEST:
-        return partial.latest.value if partial.latest is not None else ZERO
-    if type is AggregationType.COUNT_UNIQUE:
-        return Decimal(sum(value.count if isinstance(value, Alike) else 1 for value in partial.uniques))
+    return FINISH[type](partial, multiplier, period)
+
+
+def _finish_count(partial: Partial, multiplier: Decimal, period: Period | None) -> Decimal:
+    return Decimal(partial.count)
+
+
+def _finish_sum(partial: Partial, multiplier: Decimal, period: Period | None) -> Decimal:
+    return partial.total
+
+
+def _finish_multiplied(partial: Partial, multiplier: Decimal, period: Period | None) -> Decimal:
+    return EXACT.multiply(multiplier, partial.total)
+
+
+def _finish_average(partial: Partial, multiplier: Decimal, period: Period | None) -> Decimal:
+    return DIVISION.divide(partial.total, Decimal(partial.count)) if partial.count else ZERO
+
+
+def _finish_maximum(partial: Partial, multiplier: Decimal, period: Period | None) -> Decimal:
+    return ZERO if partial.maximum is None else partial.maximum
+
+
+def _finish_minimum(partial: Partial, multiplier: Decimal, period: Period | None) -> Decimal:
+    return ZERO if partial.minimum is None else partial.minimum
+
+
+def _finish_latest(partial: Partial, multiplier: Decimal, period: Period | None) -> Decimal:
+    return ZERO if partial.latest is None else partial.latest.value
+
+
+def _finish_uniques(partial: Partial, multiplier: Decimal, period: Period | None) -> Decimal:
+    return Decimal(sum(value.count if isinstance(value, Alike) else 1 for value in partial.uniques))
+
+
+def _finish_weighted(partial: Partial, multiplier: Decimal, period: Period | None) -> Decimal:
     if period is None:
         raise ValueError("WEIGHTED_SUM needs the period it is weighed against.")
     length = microseconds(period.end) - microseconds(period.start)
@@ -213,6 +233,20 @@ def finish(partial: Partial, type: AggregationType, *, multiplier: Decimal = Dec
         return ZERO
     weighted = EXACT.subtract(EXACT.multiply(partial.total, Decimal(microseconds(period.end))), partial.moment)
     return DIVISION.divide(weighted, Decimal(length))
+
+
+FINISH: dict[AggregationType, Callable[[Partial, Decimal, Period | None], Decimal]] = {
+    AggregationType.COUNT: _finish_count,
+    AggregationType.SUM: _finish_sum,
+    AggregationType.AVG: _finish_average,
+    AggregationType.COUNT_UNIQUE: _finish_uniques,
+    AggregationType.LATEST: _finish_latest,
+    AggregationType.SUM_WITH_MULTIPLIER: _finish_multiplied,
+    AggregationType.MAX: _finish_maximum,
+    AggregationType.MIN: _finish_minimum,
+    AggregationType.WEIGHTED_SUM: _finish_weighted,
+}
+"""`finish` by aggregation type, for who has many partials of one."""
 
 
 def clamped(value: Decimal) -> Decimal:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from operator import itemgetter
 from typing import Any, Unpack, cast, overload
 
 from asgiref.sync import sync_to_async
 
 from flexmeter import inbox
-from flexmeter.aggregation import ZERO, AggregationType, Partial, Period, clamped, finish
+from flexmeter.aggregation import FINISH, ZERO, AggregationType, Partial, Period, clamped, finish
 from flexmeter.asking import Question, query_of
 from flexmeter.conf import conf
 from flexmeter.events import UsageEvent
@@ -227,9 +227,10 @@ def _figure(rule: MeterRule, partials: Sequence[Partial], period: Period) -> Dec
 def _windows(rule: MeterRule, cells: Cells, period: Period) -> Iterator[tuple[datetime, Decimal, int]]:
     """Unclamped figure and event count of each window that holds events, ascending."""
     if not rule.group_by and len({begin for begin, _ in cells}) == len(cells):  # a partial is all of its window
+        figure, multiplier = FINISH[rule.type], rule.multiplier
         for (begin, _), partial in sorted(cells.items(), key=itemgetter(0)):
             if partial.count and begin is not None:
-                yield begin, finish(partial, rule.type, multiplier=rule.multiplier, period=period), partial.count
+                yield begin, figure(partial, multiplier, period), partial.count
         return
     windows = _by_window(cells)
     for start in sorted(start for start in windows if start is not None):
@@ -246,10 +247,8 @@ def _total(rule: MeterRule, cells: Cells, period: Period) -> Decimal:
 
 
 def _sum(windows: Iterable[tuple[datetime, Decimal, int]]) -> Decimal:
-    total = ZERO
-    for _, figure, _ in windows:
-        total = EXACT.add(total, figure)
-    return total
+    with localcontext(EXACT):
+        return sum((figure for _, figure, _ in windows), ZERO)
 
 
 def _result(query: UsageQuery, inside: Cells, before: Cells, source: str) -> UsageResult:

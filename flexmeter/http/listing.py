@@ -16,7 +16,7 @@ from flexmeter.exceptions import InvalidQuery
 from flexmeter.http import members
 from flexmeter.http.errors import ApiError, InvalidPayload
 from flexmeter.http.members import Members, Range
-from flexmeter.http.shapes import event_shape
+from flexmeter.http.shapes import EVENT_COLUMNS, event_shape
 from flexmeter.measuring import refuse_pruned
 from flexmeter.metering import Filters, passes
 from flexmeter.models import Event
@@ -74,7 +74,7 @@ class EventListing:
     def _matching(self) -> QuerySet[Event]:
         alias = read_alias()
         refuse_pruned(self.environment, self.range.start, self.range.end, alias)
-        rows = Event.objects.using(alias).in_environment(self.environment).filter(**self.exact)
+        rows = Event.objects.using(alias).in_environment(self.environment).filter(**self.exact).only(*EVENT_COLUMNS)
         rows = rows.filter(timestamp__gte=self.range.start, timestamp__lte=self.range.end)
         return rows.order_by(*self._ordering())
 

@@ -9,6 +9,12 @@ from flexmeter.events import format_timestamp
 from flexmeter.models import Event, Meter
 from flexmeter.properties import MAX_MAGNITUDE, plain
 
+EVENT_COLUMNS = (
+    "event_id", "external_customer_id", "customer_id", "event_name", "timestamp", "properties", "source", "environment",
+    "ingested_at",
+)  # fmt: skip
+"""What `event_shape` tells of."""
+
 
 def event_shape(event: Event) -> dict[str, Any]:
     """An event as lists and look-ups show it."""

@@ -5,6 +5,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tests.http.client import EVER, Answer, Api, make_event
 
@@ -28,6 +30,17 @@ def test_nothing_found_is_an_empty_page(api: Api):
     assert api.query(external_customer_id="nobody").body == {
         "events": [], "has_more": False, "iter_first_key": None, "iter_last_key": None, "total_count": 0, "offset": 1000,
     }  # fmt: skip
+
+
+def test_queries_do_not_grow_with_events(api: Api, django_assert_num_queries):
+    api.accept(make_event("e1"))
+    api.query()  # whose key is remembered from now on
+    with CaptureQueriesContext(connection) as asked:
+        api.query()
+    queries = len(asked)
+    api.accept(*(make_event(f"e{number}") for number in range(2, 12)))
+    with django_assert_num_queries(queries):
+        assert len(api.query().body["events"]) == 11
 
 
 def test_events_have_every_member_that_any_client_knows(api: Api):

@@ -30,6 +30,13 @@ def _added_up(needed: frozenset[Measure]) -> str:
     return ", ".join(f"{of if each in needed else 'NULL::numeric'} AS {each.value}" for each, of in _ADDED_UP.items())
 
 
+def _listed(needed: frozenset[Measure]) -> str:
+    return ", ".join(
+        f"CASE WHEN count({each.value}) > 0 THEN array_agg({each.value}) END" if each in needed else "NULL::numeric[]"
+        for each in _ADDED_UP
+    )
+
+
 class PostgresRollupReader(RollupReader):
     """The same contract, with the rows of a window added up by the database.
 
@@ -45,10 +52,17 @@ class PostgresRollupReader(RollupReader):
     """
     """What a part of a series holds, by span."""
     PARTS: ClassVar[str] = """
-        unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-             AS part (meter_id, level, start, stop)
+        {parts} AS part (meter_id, level, start, stop)
         JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
     """
+    ANY_PARTS: ClassVar[str] = (
+        "unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])"
+    )
+    ONE_PART: ClassVar[str] = (
+        "(%(meter_{0})s::text, %(level_{0})s::smallint, %(start_{0})s::timestamptz, %(end_{0})s::timestamptz)"
+    )
+    FEW_PARTS: ClassVar[int] = 4
+    """So many are rows of their own: planned before they are known, a list is taken for longer, and the plan not kept."""
     KEYS: ClassVar[str] = """
         s.meter_id, s.generation, NULLIF(s."group", %(no_group)s::uuid) AS "group",
         CASE WHEN %(by_customer)s::boolean THEN s.external_customer_id END AS customer
@@ -213,13 +227,18 @@ class PostgresRollupReader(RollupReader):
         by_itself = by_customer and not any(asked.rule.dimensions for asked in wanted)
         rows = (self.OF_SERIES if by_itself else self.ADDED_UP).format(
             keys=self.KEYS,
-            parts=self.PARTS,
+            parts=self.PARTS.format(parts=self._listed(len(parameters["levels"]))),
             of_span=self._of_span(begins, needed),
             added_up=_added_up(needed),
-            listed=", ".join(f"CASE WHEN count({each.value}) > 0 THEN array_agg({each.value}) END" for each in _ADDED_UP),
+            listed=_listed(needed),
             who=_who(parameters),
         )
         return rows + self.READY
+
+    def _listed(self, parts: int) -> str:
+        if parts > self.FEW_PARTS:
+            return self.ANY_PARTS
+        return f"(VALUES {', '.join(map(self.ONE_PART.format, range(parts)))})"
 
     def _of_span(self, begins: Sequence[datetime], needed: frozenset[Measure]) -> str:
         return self.OF_SPAN.format(span=spanning(tuple(begins)).of("bucket"), added_up=_added_up(needed))
@@ -228,7 +247,7 @@ class PostgresRollupReader(RollupReader):
         self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime], parts: Sequence[Part]
     ) -> dict[str, Any]:
         customers = customers_of(scope, wanted)
-        return spanning(tuple(begins)).parameters | {
+        parameters = spanning(tuple(begins)).parameters | {
             "no_group": NO_GROUP,
             "by_customer": len({asked.customers for asked in wanted}) > 1,
             "environment": scope.environment,
@@ -238,6 +257,10 @@ class PostgresRollupReader(RollupReader):
             "ends": [part.stretch.end for part in parts],
             "customers": None if customers is None else sorted(customers),
         }
+        for place, (meter_id, stretch) in enumerate(parts[: self.FEW_PARTS]):
+            values = {"meter": meter_id, "level": stretch.level.value, "start": stretch.start, "end": stretch.end}
+            parameters |= {f"{name}_{place}": value for name, value in values.items()}
+        return parameters
 
 
 def _partials(
@@ -259,8 +282,14 @@ def _partials(
 
 
 def _who(parameters: Mapping[str, Any]) -> str:
-    """The condition on customers: of one that may be NULL no plan that is kept could use an index."""
-    return "true" if parameters["customers"] is None else "s.external_customer_id = ANY(%(customers)s::text[])"
+    """The condition on customers: of one that may be NULL no plan that is kept could use an index, and of one on a list it
+    could not tell that there is a single one.
+    """
+    if parameters["customers"] is None:
+        return "true"
+    if len(parameters["customers"]) == 1:
+        return "s.external_customer_id = (%(customers)s::text[])[1]"
+    return "s.external_customer_id = ANY(%(customers)s::text[])"
 
 
 ROLLUP_READERS: dict[str, type[RollupReader]] = {"postgresql": PostgresRollupReader}

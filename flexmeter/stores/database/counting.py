@@ -17,6 +17,7 @@ from flexmeter.metering import ROLLUP_BUCKET
 from flexmeter.models import Series
 from flexmeter.stores.database.extents import LAST_INSTANT, Extent
 from flexmeter.stores.database.levels import stretches
+from flexmeter.stores.database.prepared import run
 from flexmeter.windows import bucket, ceiling
 
 FEW: Final = 10_000
@@ -56,9 +57,8 @@ class _Known(NamedTuple):
 
 def count_events(extent: Extent, alias: str, names: Sequence[str] | None = None) -> int:
     """How many rows the extent has; `names` are those that may occur in it, if they are known already."""
-    rows = extent.rows(alias)
     if not (extent.event_name or extent.external_customer_id):
-        few = rows.values("timestamp")[: FEW + 1].count()
+        few = extent.rows(alias).values("timestamp")[: FEW + 1].count()
         if few <= FEW:
             return few
     if names is None:
@@ -66,10 +66,10 @@ def count_events(extent: Extent, alias: str, names: Sequence[str] | None = None)
     if names:
         total = _Counting(extent, alias).total(names)
         if total is None and extent.external_customer_id:
-            total = rows.filter(event_name__in=names).count()  # without a name no index finds a customer
+            total = extent.rows(alias).filter(event_name__in=names).count()  # without a name no index finds a customer
         if total is not None and extent.names(alias) == names:
             return total
-    return rows.count()
+    return extent.rows(alias).count()
 
 
 class _Counting:
@@ -148,7 +148,7 @@ class _Counting:
 
     def _answers(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(sql, parameters)
+            run(self.alias, cursor, sql, parameters)
             return list(cursor.fetchall())
 
 

@@ -8,6 +8,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from flexmeter.models import Event
+from flexmeter.stores.database.prepared import run
 
 
 class Steps:
@@ -50,7 +51,7 @@ class Steps:
 
     def _values(self, sql: str, parameters: list[str | int]) -> list[str]:
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(sql, parameters)
+            run(self.alias, cursor, sql, parameters)
             return [value for (value,) in cursor.fetchall()]
 
 

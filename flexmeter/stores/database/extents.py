@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final, cast
 
 from django.db import connections
 from django.db.models import DateTimeField
-from django.db.models.expressions import RawSQL
+from django.db.models.expressions import Col
 
-from flexmeter.models import Environment, Event
+from flexmeter.models import Event
 from flexmeter.querysets import EventQuerySet
 from flexmeter.stores.database.distinct import names_of_events
 
@@ -69,9 +69,18 @@ class Extent:
         order = "DESC" if newest_first else "ASC"
         times = _TIMES.format(order=order, before="" if self.end is None else " AND timestamp < %s")
         until = [] if self.end is None else [stored(self.end)]
-        parameters: list[object] = []
+        parameters: list[Any] = []
         for name in names:
             parameters += [self.environment, name, self.external_customer_id, stored(self.start), *until, place + 1]
-        nth = _NTH.format(times=" UNION ALL ".join([times] * len(names)), order=order)
-        found = RawSQL(nth, [*parameters, place], output_field=DateTimeField())  # noqa: S611  # names and numbers of our own
-        return Environment.objects.using(alias).filter(name=self.environment).values_list(found, flat=True).first()
+        with connections[alias].cursor() as cursor:
+            cursor.execute(_NTH.format(times=" UNION ALL ".join([times] * len(names)), order=order), [*parameters, place])
+            found = cursor.fetchone()
+        return None if found is None else _instant(found[0], alias)
+
+
+def _instant(stored: Any, alias: str) -> datetime:
+    """What a model's field makes of a timestamp as the database gives it."""
+    connection, column = connections[alias], Col("", DateTimeField())
+    for convert in column.get_db_converters(connection) + connection.ops.get_db_converters(column):
+        stored = convert(stored, column, connection)
+    return cast(datetime, stored)

@@ -152,9 +152,14 @@ class Wanted:
             into, key = place
             into.setdefault(key, Partial()).merge(partial)
 
-    def take(self, starts: Iterable[datetime], group: int, partials: Iterable[Partial]) -> None:
+    def take(self, starts: Sequence[datetime], group: int, partials: Iterable[Partial]) -> None:
         """Take over what several buckets hold, if they are among those wanted; the partials belong to nobody else."""
         into, windows = self.into, self._windows
+        if not into and windows.keys() >= set(starts):
+            keys = [(windows[start], group) for start in starts]
+            if len(set(keys)) == len(keys):
+                into.update(zip(keys, partials, strict=True))
+                return
         for start, partial in zip(starts, partials, strict=True):
             if start not in windows:
                 self.merge(start, group, partial)
