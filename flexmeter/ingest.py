@@ -13,7 +13,7 @@ from flexmeter.metering import DAY, Folded, MeterRule, fold, fold_alike, rollups
 from flexmeter.models import DEFAULT_ENVIRONMENT
 from flexmeter.models import now as current_instant
 from flexmeter.stores.database.locks import meter_lock
-from flexmeter.stores.database.rollups import RollupWriter, rollup_writer
+from flexmeter.stores.database.rollups import Lines, RollupWriter, rollup_writer
 from flexmeter.stores.database.rules import rules_for
 from flexmeter.stores.database.series import RememberedSeries
 from flexmeter.stores.database.single import single_writer
@@ -84,7 +84,7 @@ class _Ahead:
     def __init__(self, rules: Sequence[MeterRule], rollups: RollupWriter) -> None:
         self._rules, self._rollups = rules, rollups
         self._folded = 0
-        self._lines: list[str] = []
+        self._lines = Lines()
         self._left: Sequence[Folded] = ()
 
     def fold(self, events: Sequence[UsageEvent]) -> None:

@@ -122,7 +122,9 @@ def test_a_batch_with_events_that_are_stored_already_counts_the_others(monkeypat
     make_rules("default", KINDS)
     appended = []
     append = PostgresRollupWriter.append_lines
-    monkeypatch.setattr(PostgresRollupWriter, "append_lines", lambda self, lines: appended.extend(lines) or append(self, lines))
+    monkeypatch.setattr(
+        PostgresRollupWriter, "append_lines", lambda self, lines: appended.extend(lines.lines) or append(self, lines)
+    )
     ingest([make_event(f"e{number}", properties={"n": number, "w": "a"}) for number in range(30)])
     assert appended == []
     first = 30 - repeated

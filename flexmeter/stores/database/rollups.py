@@ -64,6 +64,13 @@ class Row(NamedTuple):
     measures: frozenset[Measure]
 
 
+class Lines(NamedTuple):
+    """Rollup rows as lines of COPY's text format, with the statement that takes them."""
+
+    statement: str = ""
+    lines: Sequence[str] = ()
+
+
 class RollupWriter:
     """Writes rollup rows with the ORM alone, so it serves every database Django does."""
 
@@ -103,11 +110,11 @@ class RollupWriter:
         if uniques:
             self.insert_uniques(list(uniques))
 
-    def lines_of(self, parts: Sequence[Folded]) -> tuple[list[str], Sequence[Folded]]:
+    def lines_of(self, parts: Sequence[Folded]) -> tuple[Lines, Sequence[Folded]]:
         """What `append_lines` would append of these parts, found without asking the database, and the parts left over."""
-        return [], parts
+        return Lines(), parts
 
-    def append_lines(self, lines: Sequence[str]) -> None:
+    def append_lines(self, lines: Lines) -> None:
         """Append what `lines_of` found."""
 
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
@@ -391,6 +398,8 @@ class PostgresRollupWriter(RollupWriter):
         COPY flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
                                latest, latest_at, latest_accepted_at, latest_event_id) FROM STDIN
     """
+    COPY_SUMS: ClassVar[str] = "COPY flexmeter_rollup (part, level, series_id, bucket, count, total) FROM STDIN"
+    """What rows have that keep nothing else: most of a row's time is that of its columns and its place in the index."""
     INSERT_ROLLUPS: ClassVar[str] = """
         INSERT INTO flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
                                       latest, latest_at, latest_accepted_at, latest_event_id)
@@ -406,7 +415,9 @@ class PostgresRollupWriter(RollupWriter):
     """
     COPY_UNIQUES: ClassVar[str] = "COPY flexmeter_uniquevalue (part, series_id, day, value) FROM STDIN"
 
-    def lines_of(self, parts: Sequence[Folded]) -> tuple[list[str], Sequence[Folded]]:
+    def lines_of(self, parts: Sequence[Folded]) -> tuple[Lines, Sequence[Folded]]:
+        only_sums = all(rules[0].measures <= _SUMMED for rules, _ in parts)
+        content = _sum if only_sums else _content
         known = self.remembered.known() if self.remembered else KnownSeries({})
         appended = Rollup.Level.APPENDED.value
         lines: list[str] = []
@@ -417,7 +428,7 @@ class PostgresRollupWriter(RollupWriter):
             unknown = list(rules) if Measure.UNIQUES in measures or rules[0].dimensions else []
             if not unknown:
                 keys = [place[1:] for place, _ in partials]
-                ends = [f"\t{place[0]}\t{_content(partial, measures)}" for place, partial in partials]
+                ends = [f"\t{place[0]}\t{content(partial, measures)}" for place, partial in partials]
                 for rule in rules:
                     ids = list(map(known.of(rule.meter_id, rule.generation).get, keys))
                     if None in ids:
@@ -427,11 +438,11 @@ class PostgresRollupWriter(RollupWriter):
                         lines += [f"{part}\t{appended}\t{series_id}{end}" for part, (series_id, end) in rows]
             if unknown:
                 left.append(Folded(unknown, partials))
-        return lines, left
+        return Lines(self.COPY_SUMS if only_sums else self.COPY_ROLLUPS, lines), left
 
-    def append_lines(self, lines: Sequence[str]) -> None:
-        if lines:
-            copy_lines(self.alias, self.COPY_ROLLUPS, lines)
+    def append_lines(self, lines: Lines) -> None:
+        if lines.lines:
+            copy_lines(self.alias, *lines)
 
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
         rows = iter(rows)
@@ -531,6 +542,11 @@ def _content(partial: Partial, measures: frozenset[Measure]) -> str:
     if measures <= _SUMMED:
         return f"{partial.count}\t{partial.total if measures else NULL}\t{_NOTHING_ELSE}"
     return line(_values(partial, measures))
+
+
+def _sum(partial: Partial, measures: frozenset[Measure]) -> str:
+    """The same of PostgresRollupWriter.COPY_SUMS."""
+    return f"{partial.count}\t{partial.total if measures else NULL}\n"
 
 
 def partial_of(values: Sequence[Any]) -> Partial:
