@@ -177,7 +177,7 @@ def fold_alike(events: Iterable[UsageEvent], rules: Sequence[MeterRule], sign: i
                 places = sorted_out.get(alike)
                 if places is None:
                     places = sorted_out[alike] = _sorted_out(some, rule)
-                partials = [(place, _fold_alike(held, rule, sign)) for place, held in places.items()]
+                partials = [(place, _partial_of(held, rule, sign)) for place, held in places.items()]
                 folded = counted[alike, quantified] = Folded([], [each for each in partials if each[1].count])
             folded.rules.append(rule)
         yield from counted.values()
@@ -237,7 +237,7 @@ def _sorted_out(events: Iterable[UsageEvent], rule: MeterRule) -> _Sorted:
     return places
 
 
-def _fold_alike(events: Sequence[UsageEvent], rule: MeterRule, sign: int) -> Partial:
+def _partial_of(events: Sequence[UsageEvent], rule: MeterRule, sign: int) -> Partial:
     """Fold events of one bucket; sums of whole numbers, the usual case, at once."""
     partial = Partial()
     measures = rule.measures
