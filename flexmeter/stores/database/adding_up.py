@@ -82,11 +82,11 @@ class PostgresRollupReader(RollupReader):
             SELECT {keys}, r.span, sum(r.count)::bigint AS count, {added_up}
             FROM {parts} CROSS JOIN LATERAL ({of_span}) r
             WHERE {who}
-            GROUP BY 1, 2, 3, 4, 5
+            GROUP BY 5, 2, 3, 4, 1
         ) of_series
         GROUP BY 1, 2, 3, 4
     """
-    """A row for each meter, group and customer."""
+    """A row for each meter, group and customer. The spans come first, which tell most rows apart at once when they are sorted."""
     READY: ClassVar[str] = """
         UNION ALL
         SELECT id, generation, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, counted_from
