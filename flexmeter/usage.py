@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, localcontext
@@ -255,7 +255,8 @@ def _result(query: UsageQuery, inside: Cells, before: Cells, source: str) -> Usa
     rule, period = query.rule, Period(query.start, query.end)
     bucketed = _cell_size(rule, None) is not None
     windows = list(_windows(rule, inside, period))
-    points = [UsagePoint(start, clamped(value), count) for start, value, count in windows]
+    new: Callable[[type[UsagePoint], tuple[Any, ...]], UsagePoint] = tuple.__new__  # as UsagePoint(…) makes it, in half the time
+    points = [new(UsagePoint, (start, value if value > ZERO else ZERO, count)) for start, value, count in windows]  # noqa: FURB136
     if query.accumulates and query.window is not None and not bucketed:
         base = _carried_in(rule, before, period)
         return UsageResult(rule.type, rule.event_name, clamped(base), _count(before), points, source)

@@ -164,10 +164,14 @@ class _Branch:
     SUSPECT: ClassVar[str] = "strpos(properties::text, chr(92) || 'u') > 0"
     """Escaped characters, of which some cannot be read as text."""
     SELECTED: ClassVar[str] = """
-        (SELECT {number} AS branch, {span} AS span, {source} AS source, {texts} AS texts, {doubted} AS doubted,
+        (SELECT {number} AS branch, {span} AS span, {source} AS source, {texts} AS texts, {told} AS doubted,
                 count(*) AS events, {figures} AS figures
-        FROM flexmeter_event WHERE {conditions}{grouped})
+        FROM (
+            SELECT *, {doubted} AS doubted
+            FROM (SELECT timestamp, source, properties{read} FROM flexmeter_event WHERE {conditions} OFFSET 0) AS events OFFSET 0
+        ) AS events{grouped})
     """
+    """OFFSET 0 has PostgreSQL find once what is used twice: the texts of numbers, each of which reads the JSON, and the doubt."""
     FUNCTIONS: ClassVar[Mapping[Measure, str]] = {Measure.TOTAL: "sum", Measure.MINIMUM: "min", Measure.MAXIMUM: "max"}
 
     def __post_init__(self) -> None:
@@ -187,9 +191,10 @@ class _Branch:
             parameters[name] = given
             return f"%({name})s"
 
-        def text_of(name: str) -> str:
+        def text_of(name: str, *, guarded: bool = False) -> str:
             names.setdefault(name, value(name))
-            return f'(properties ->> {names[name]}::text) COLLATE "C"'
+            text = f'(properties ->> {names[name]}::text) COLLATE "C"'
+            return f"CASE WHEN {self.SUSPECT} THEN NULL ELSE {text} END" if guarded else text
 
         def json_of(name: str) -> str:
             names.setdefault(name, value(name))
@@ -199,7 +204,9 @@ class _Branch:
         filters = [(text_of(key), value(sorted(wanted)), wanted) for key, wanted in self._filters]
         doubts = [_unsure_match(text) for text, _, wanted in filters if _may_be_no_text(wanted)]
         sure = [_match(text, listed, wanted) for text, listed, wanted in filters]
-        doubts += [_unsure_number(text_of(name)) for name in dict.fromkeys(name for name, _ in self.figures)]
+        numbers = {name: f"number_{place}" for place, name in enumerate(dict.fromkeys(name for name, _ in self.figures))}
+        doubts += [_unsure_number(column) for column in numbers.values()]
+        read = [f", {text_of(name, guarded=guarded)} AS {column}" for name, column in numbers.items()]
         texts = [json_of(entry.removeprefix(_PROPERTY)) for entry in self.apart if entry != _SOURCE]
         suspects = [self.SUSPECT] if guarded and names else []
         doubted = _doubted([*suspects, *doubts])
@@ -210,17 +217,20 @@ class _Branch:
         span = f"width_bucket(timestamp, {value(list(self.begins))}::timestamptz[])" if self.begins else "1"
         source = _SOURCE if _SOURCE in self.apart else "''"
         figures = [
-            f"{self.FUNCTIONS[measure]}(CASE WHEN {doubted} IS NULL THEN coalesce(({text_of(name)})::numeric, 0) END)"
+            f"{self.FUNCTIONS[measure]}(CASE WHEN doubted IS NULL THEN coalesce({numbers[name]}::numeric, 0) END)"
             for name, measure in self.figures
         ]
         keys = [*([span] if self.begins else []), *([_SOURCE] if _SOURCE in self.apart else []), *texts]
-        keys += [doubted] if doubts or suspects else []
+        is_doubted = bool(doubts or suspects)
+        keys += ["doubted"] if is_doubted else []
         return self.SELECTED.format(
             number=self.number,
             span=span,
             source=source,
             texts=f"ARRAY[{', '.join(texts)}]::text[]",
+            told="doubted" if is_doubted else "NULL::text",
             doubted=doubted,
+            read="".join(read),
             figures=f"ARRAY[{', '.join(figures)}]::numeric[]",
             conditions=" AND ".join(conditions),
             grouped=f" GROUP BY {', '.join(keys)}" if keys else "",
