@@ -12,11 +12,10 @@ from flexmeter.exceptions import InvalidEvent
 from flexmeter.metering import DAY, Folded, MeterRule, fold, fold_alike, rollups_of
 from flexmeter.models import DEFAULT_ENVIRONMENT
 from flexmeter.models import now as current_instant
-from flexmeter.stores.database.locks import meter_lock
+from flexmeter.stores.database.few import few_writer
 from flexmeter.stores.database.rollups import Lines, RollupWriter, rollup_writer
-from flexmeter.stores.database.rules import rules_for
+from flexmeter.stores.database.rules import rules_for, terms_and_rules
 from flexmeter.stores.database.series import RememberedSeries
-from flexmeter.stores.database.single import single_writer
 from flexmeter.stores.database.transactions import in_callers_transaction, in_transaction, write_alias
 from flexmeter.stores.database.writers import Written, writer
 from flexmeter.windows import bucket, next_bucket
@@ -56,16 +55,17 @@ def ingest(events: Sequence[UsageEvent], *, environment: str = DEFAULT_ENVIRONME
         return Ingested()
     alias = using or write_alias()
     alone = not in_callers_transaction(alias)
-    single = single_writer(alias) if alone and len(events) == 1 else None
-    if single is not None and single.write(environment, events[0], current_instant()):
-        return Ingested(stored=1)
+    few = few_writer(alias)
+    if alone and few.write(environment, events, current_instant()):
+        return Ingested(stored=len(events))
 
     def write_and_count() -> Ingested:
-        floor, since = terms = meter_lock(alias).share(environment)
+        names = {event.event_name for event in events}
+        terms, rules = terms_and_rules(environment, names, alias, remembering=alone)
+        floor, since = terms
         _refuse_pruned(events, floor)
-        rules = rules_for(environment, {event.event_name for event in events}, alias, remembering=alone)
-        if single is not None:
-            single.learn(environment, terms)
+        if alone:
+            few.learn(environment, terms)
         rollups = rollup_writer(alias, RememberedSeries(alias, environment, since))
         ahead = _Ahead(rules, rollups)
         written = writer(alias).write(environment, events, now=current_instant(), floor=floor, meanwhile=ahead.fold, alone=alone)

@@ -1,4 +1,4 @@
-"""For a single event no connection is asked whether it still works: on a lost one the event is sent again, and counts once."""
+"""For a few events no connection is asked whether it still works: on a lost one the event is sent again, and counts once."""
 
 from __future__ import annotations
 

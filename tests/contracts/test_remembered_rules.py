@@ -65,21 +65,37 @@ def ledger(environment):
     return sorted(map(str, Event.objects.filter(environment=environment).values_list(*columns)))
 
 
-events = st.builds(
-    lambda number, customer, minutes, later, value, sender: make_event(
-        f"e{number}",
+def built(event_id, customer, minutes, later, value, sender):
+    return make_event(
+        event_id,
         external_customer_id=customer,
         timestamp=NOON + timedelta(minutes=minutes),
         accepted_at=NOON + timedelta(days=1, minutes=later),
         properties=None if value is None else {"n": value, "w": str(value)},
         sender=sender,
+    )
+
+
+def events_with(ids):
+    return st.builds(
+        built,
+        ids,
+        st.sampled_from(["acme", "globex"]),
+        st.integers(-40, 40),
+        st.integers(0, 5),
+        st.none() | st.integers(-2, 3) | st.sampled_from(["1.50", "x\t\\'%s é"]),
+        st.sampled_from(["", "fm_123"]),
+    )
+
+
+events = events_with(st.integers(0, 6).map("e{}".format))
+several = st.lists(  # texts that an array would take for something else
+    events_with(
+        st.integers(0, 500).map("e{}".format) | st.sampled_from(["NULL", "null", '"', "\\", "a,b", "{}", "'", " ", "%s", "é\t"])
     ),
-    st.integers(0, 6),
-    st.sampled_from(["acme", "globex"]),
-    st.integers(-40, 40),
-    st.integers(0, 5),
-    st.none() | st.integers(-2, 3) | st.sampled_from(["1.50", "x\t\\'%s é"]),
-    st.sampled_from(["", "fm_123"]),
+    min_size=2,
+    max_size=12,
+    unique_by=lambda event: event.event_id,
 )
 changes = st.sampled_from(["create", "narrow", "archive", "delete", "update"])
 
@@ -256,7 +272,7 @@ def waiting_for_the_lock():
 def test_what_may_pass_is_tried_the_usual_way(monkeypatch):
     make_meter("COUNT")
     ingest([make_event("e1")])
-    monkeypatch.setattr("flexmeter.stores.database.single.is_transient", lambda error: True)
+    monkeypatch.setattr("flexmeter.stores.database.few.is_transient", lambda error: True)
     with connection.execute_wrapper(Failing("WITH agreed")):
         assert ingest([make_event("e2")]) == Ingested(stored=1)
     assert figures()[0][2] == 2
@@ -284,8 +300,87 @@ def a_batch(first, name="tokens", **members):
     return [make_event(f"e{number}", event_name=name, properties={"n": 1}, **members) for number in range(first, first + 30)]
 
 
+@examples(25)
+@given(steps=st.lists(several | changes, min_size=3, max_size=10))
+def test_several_at_a_time_with_a_memory_and_without_come_to_the_same(steps):
+    PostgresWriter._to_be_looked_up.clear()
+    assert_memory_makes_no_difference(steps)
+
+
 @on_postgresql
-def test_a_batch_of_a_kind_that_came_before_asks_for_versions_alone():
+def test_several_of_a_kind_that_came_before_are_one_statement(django_assert_num_queries):
+    meters = [make_meter(type, event_name=name, field="" if type == "COUNT" else "n") for type in TYPES for name in ("a", "b")]
+    ingest([make_event(f"{name}1", event_name=name, properties={"n": 1}) for name in "ba"])
+    sent = [
+        make_event("b2", event_name="b", properties={"n": 2}, sender="fm_1", customer_id="c"),
+        make_event("NULL", event_name="a", properties={"n": 3}, source='{"},\\'),
+        make_event("a3", event_name="a", properties=None, timestamp=NOON + timedelta(hours=1)),
+    ]
+    with django_assert_num_queries(1):
+        assert ingest(sent) == Ingested(stored=3)
+    values = {(meter.event_name, meter.aggregation_type): meter_value(meter) for meter in meters}
+    assert [values["a", type] for type in TYPES] == [3, 4, 3, 0, 2]  # the last has no "n"
+    assert [values["b", type] for type in TYPES] == [2, 3, 2, 2, 2]
+    columns = ("event_id", "sender", "source", "customer_id", "properties")
+    assert set(map(str, Event.objects.exclude(event_id__in=["a1", "b1"]).values_list(*columns))) == {
+        str(("b2", "fm_1", "", "c", {"n": 2})),
+        str(("NULL", None, '{"},\\', "", {"n": 3})),
+        str(("a3", None, "", "", None)),
+    }
+    assert list(verify()) == []
+
+
+def meter_value(meter):
+    span = NOON - timedelta(days=2), NOON + timedelta(days=2)
+    return usage(UsageQuery(meter.rule(), Scope("default", "acme"), *span)).value
+
+
+@on_postgresql
+def test_several_of_which_one_is_stored_are_stored_and_counted_once_and_the_next_are_looked_up():
+    make_meter("SUM", field="n")
+    ingest(a_batch(0))
+    for first, outcome, ways in (
+        (29, Ingested(stored=29, repeated=1), ["stored", "copied"]),
+        (58, Ingested(stored=29, repeated=1), ["copied"]),
+        *((88 + 30 * number, Ingested(stored=30), ["copied"]) for number in range(PostgresWriter.LOOKED_UP_AFTER_REPEAT)),
+        (1_000, Ingested(stored=30), ["stored"]),
+    ):
+        with CaptureQueriesContext(connection) as queries:
+            assert ingest(a_batch(first)) == outcome
+        begun = [query["sql"] for query in queries if "pg_advisory_xact_lock_shared" in query["sql"]]
+        assert ["stored" if "WITH agreed" in sql or "EXECUTE" in sql else "copied" for sql in begun] == ways
+    assert list(verify()) == []
+
+
+@on_postgresql
+def test_few_with_repeats_are_looked_up_for_a_while():
+    make_meter("COUNT")
+    ingest(a_batch(0)[:5])
+    assert ingest(a_batch(4)[:5]) == Ingested(stored=4, repeated=1)
+    for number in range(PostgresWriter.LOOKED_UP_AFTER_REPEAT):
+        assert PostgresWriter.expects_repeats("default", "default")
+        ingest(a_batch(100 + 10 * number)[:5])
+    assert not PostgresWriter.expects_repeats("default", "default")
+    assert list(verify()) == []
+
+
+@on_postgresql
+def test_several_below_the_floor_or_with_one_id_twice_are_treated_as_ever():
+    make_meter("COUNT")
+    next_day = NOON + timedelta(days=1)
+    ingest([make_event("e1", timestamp=next_day)])
+    again = make_event("e2", timestamp=next_day)
+    assert ingest([again, again]) == Ingested(stored=1, repeated=1)
+    prune(next_day, environment="default")
+    ingest([make_event("e3", timestamp=next_day)])
+    with pytest.raises(InvalidEvent, match=r"events\[1\].*retained"):
+        ingest([make_event("e4", timestamp=next_day), make_event("e5")])
+    assert Event.objects.count() == 3
+    assert list(verify()) == []
+
+
+@on_postgresql
+def test_a_batch_of_a_kind_that_came_before_asks_for_versions_alone(copied):
     for type in TYPES:
         make_meter(type, field="" if type == "COUNT" else "n")
     ingest(a_batch(0))
@@ -299,7 +394,7 @@ def test_a_batch_of_a_kind_that_came_before_asks_for_versions_alone():
 
 
 @on_postgresql
-def test_a_batch_of_several_names_counts_each_by_its_rules():
+def test_a_batch_of_several_names_counts_each_by_its_rules(copied):
     counted, summed = make_meter("COUNT"), make_meter("SUM", event_name="other", field="n")
     for first in (0, 60):
         ingest([*a_batch(first), *a_batch(first + 30, "other")])
@@ -309,7 +404,7 @@ def test_a_batch_of_several_names_counts_each_by_its_rules():
 
 
 @on_postgresql
-def test_a_meter_changed_twice_in_the_callers_transaction_counts_batches_by_its_last_rule():
+def test_a_meter_changed_twice_in_the_callers_transaction_counts_batches_by_its_last_rule(copied):
     meter = make_meter("COUNT")
     ingest(a_batch(0))
     with transaction.atomic():
@@ -323,7 +418,7 @@ def test_a_meter_changed_twice_in_the_callers_transaction_counts_batches_by_its_
 
 
 @on_postgresql
-def test_a_batch_with_repeats_starts_over_without_a_pause_and_once():
+def test_a_batch_with_repeats_starts_over_without_a_pause_and_once(copied):
     make_meter("COUNT")
     ingest(a_batch(0))
     with CaptureQueriesContext(connection) as queries:

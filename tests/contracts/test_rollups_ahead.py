@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from itertools import count
 from unittest.mock import patch
@@ -17,6 +18,7 @@ from flexmeter.maintenance.verification import verify
 from flexmeter.metering import fold, fold_alike, rollups_of
 from flexmeter.models import Environment, Rollup, UniqueValue
 from flexmeter.stores.database import series
+from flexmeter.stores.database.few import PostgresFewWriter
 from flexmeter.stores.database.rollups import MEASURE_COLUMNS, PostgresRollupWriter, partial_of, rollup_writer
 from flexmeter.stores.database.series import RememberedSeries
 from flexmeter.windows import WindowSize
@@ -103,6 +105,30 @@ def test_they_come_to_what_is_made_afterwards(kinds, before, batch, at_once):
     assert taken_out() == ahead
 
 
+@examples(60)
+@given(st.sets(st.sampled_from(sorted(KINDS)), min_size=1), events, events)
+def test_few_come_with_one_message_to_what_they_come_to_without(kinds, before, batch):
+    found = []
+    for most in (PostgresFewWriter.MOST_EVENTS, 0):
+        environment = f"few{next(numbers)}"
+        rules = make_rules(environment, kinds)
+        with patch.object(PostgresFewWriter, "MOST_EVENTS", most):
+            ingest([event._replace(event_id=f"{event.event_id} before") for event in batch], environment=environment)
+            for events in (before, batch):
+                assert ingest(events, environment=environment) == Ingested(stored=len(events))
+        assert list(verify(environment=environment)) == []
+        found.append({kind: rows_of(rule) for kind, rule in rules.items()})
+    assert found[0] == found[1]
+
+
+def rows_of(rule):
+    """Rollup rows and listed values of a meter, without the numbers of rows and series."""
+    place = ("series__external_customer_id", "series__group", "series__combination")
+    rows = Rollup.objects.filter(series__meter=rule.meter_id).values_list(*place, "bucket", *MEASURE_COLUMNS)
+    listed = UniqueValue.objects.filter(series__meter=rule.meter_id).values_list(*place, "day", "value")
+    return Counter(rows), Counter(listed)
+
+
 def test_what_is_remembered_is_all_made_ahead_but_lists_and_combinations():
     rules = make_rules("default", KINDS)
     batch = [make_event(f"e{number}", properties={"n": number, "w": "a"}) for number in range(30)]
@@ -118,7 +144,7 @@ def rollups_left(batch, rules):
 
 
 @pytest.mark.parametrize(("repeated", "is_copied"), [(0, True), (5, True), (15, False)], ids=["none", "few", "many"])
-def test_a_batch_with_events_that_are_stored_already_counts_the_others(monkeypatch, repeated, is_copied):
+def test_a_batch_with_events_that_are_stored_already_counts_the_others(monkeypatch, copied, repeated, is_copied):
     make_rules("default", KINDS)
     appended = []
     append = PostgresRollupWriter.append_lines

@@ -7,8 +7,9 @@ before it has committed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from zlib import crc32
 
 from django.db import connections
@@ -65,15 +66,27 @@ class PostgresMeterLock(MeterLock):
     TERMS: ClassVar[str] = "SELECT pruned_before, created_at FROM flexmeter_environment WHERE name = %s"
 
     def share(self, environment: str) -> Terms:
+        terms, _ = self.share_and_ask(environment)
+        return terms
+
+    def share_and_ask(self, environment: str, sql: str = "", parameters: Sequence[Any] = ()) -> tuple[Terms, list[Any]]:
+        """The same, and what a statement answers with the lock held, as each statement sees what is committed."""
+        statements: list[tuple[str, Sequence[Any]]] = [(self.SHARE, self.key(environment)), (self.TERMS, [environment])]
+        if sql:
+            statements.append((sql, parameters))
+        answers: list[list[Any]] = []
         with connections[self.alias].cursor() as cursor:
-            if takes_messages(self.alias):  # the terms are read with the lock held, as each statement sees what is committed
-                cursor.execute(f"{self.SHARE};{self.TERMS}", [*self.key(environment), environment])
-                cursor.nextset()
+            if takes_messages(self.alias):
+                cursor.execute(";".join(sql for sql, _ in statements), [value for _, values in statements for value in values])
+                for _ in statements:
+                    answers.append(cursor.fetchall())
+                    cursor.nextset()
             else:
-                cursor.execute(self.SHARE, self.key(environment))
-                cursor.execute(self.TERMS, [environment])
-            row = cursor.fetchone()
-        return Terms(*row) if row else self._terms(environment)
+                for statement in statements:
+                    cursor.execute(*statement)
+                    answers.append(cursor.fetchall())
+        _, terms, *rest = answers
+        return Terms(*terms[0]) if terms else self._terms(environment), rest[0] if rest else []
 
     def exclude(self, environment: str) -> None:
         with connections[self.alias].cursor() as cursor:

@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 from operator import attrgetter
 from typing import NamedTuple
 
-from django.db import connections
 from django.db.models.expressions import RawSQL
 
 from flexmeter.conf import conf
 from flexmeter.metering import MeterRule
 from flexmeter.models import Meter
 from flexmeter.querysets import MeterQuerySet
+from flexmeter.stores.database.locks import PostgresMeterLock, Terms, meter_lock
 
 MOST_REMEMBERED = 10_000
 VERSION = "flexmeter_meter.id || ' ' || flexmeter_meter.xmin::text"
@@ -36,26 +36,32 @@ class Rulebook(NamedTuple):
 _remembered: dict[_Place, Rulebook] = {}
 
 
-def rules_for(environment: str, event_names: Collection[str], alias: str, *, remembering: bool = False) -> list[MeterRule]:
-    """The rules of all meters that may count events of these names.
+def rules_for(environment: str, event_names: Collection[str], alias: str) -> list[MeterRule]:
+    """The rules of all meters that may count events of these names."""
+    return [meter.rule() for meter in _meters(environment, alias).counting(event_names)]
 
-    Of those that are remembered, PostgreSQL is only asked whether they still hold. That may be done by a transaction that
+
+def terms_and_rules(
+    environment: str, event_names: Collection[str], alias: str, *, remembering: bool
+) -> tuple[Terms, list[MeterRule]]:
+    """Keep the meters as they are until the transaction ends; on what terms events are taken, and the rules for these names.
+
+    Of rules that are remembered, PostgreSQL is only asked whether they still hold. That may be done by a transaction that
     changes no meters: it would not tell apart two changes of its own.
     """
-    meters = Meter.objects.using(alias).in_environment(environment).order_by("id")
-    if not remembering or connections[alias].vendor != "postgresql":
-        return [meter.rule() for meter in meters.counting(event_names)]
-    with connections[alias].cursor() as cursor:
-        cursor.execute(VERSIONS_BY_NAME, [environment, list(event_names)])
-        versions = dict(cursor.fetchall())
+    lock = meter_lock(alias)
+    if not remembering or not isinstance(lock, PostgresMeterLock):
+        return lock.share(environment), rules_for(environment, event_names, alias)
+    terms, versions = lock.share_and_ask(environment, VERSIONS_BY_NAME, [environment, list(event_names)])
+    return terms, _still_holding(environment, event_names, alias, dict(versions))
+
+
+def _still_holding(environment: str, event_names: Collection[str], alias: str, versions: Mapping[str, str]) -> list[MeterRule]:
     books = {name: remembered(environment, name, alias) for name in event_names}
     held = {name: book for name, book in books.items() if book is not None and book.versions == versions.get(name, "")}
     if len(held) < len(books):
-        held |= _learnt(environment, books.keys() - held.keys(), alias, meters)
-    if len(held) == 1:
-        [book] = held.values()
-        return book.rules
-    return sorted((rule for book in held.values() for rule in book.rules), key=attrgetter("meter_id"))
+        held |= _learnt(environment, books.keys() - held.keys(), alias)
+    return _rules_of(held.values())
 
 
 def remembered(environment: str, event_name: str, alias: str) -> Rulebook | None:
@@ -63,15 +69,38 @@ def remembered(environment: str, event_name: str, alias: str) -> Rulebook | None
     return _remembered.get(_place(environment, event_name, alias))
 
 
+def remembered_together(environment: str, event_names: Iterable[str], alias: str) -> Rulebook | None:
+    """The same for events of several names; None unless all are remembered."""
+    books = [remembered(environment, name, alias) for name in event_names]
+    known = [book for book in books if book is not None]
+    if len(known) < len(books):
+        return None
+    if len(known) == 1:
+        return known[0]
+    versions = [version for book in known for version in book.versions.split(",") if version]
+    return Rulebook(_rules_of(known), ",".join(sorted(versions, key=lambda version: version.rpartition(" ")[0])))
+
+
+def _rules_of(books: Collection[Rulebook]) -> list[MeterRule]:
+    if len(books) == 1:
+        [book] = books
+        return book.rules
+    return sorted((rule for book in books for rule in book.rules), key=attrgetter("meter_id"))
+
+
 def forget() -> None:
     """Forget all."""
     _remembered.clear()
 
 
-def _learnt(environment: str, event_names: Iterable[str], alias: str, meters: MeterQuerySet[Meter]) -> Mapping[str, Rulebook]:
+def _meters(environment: str, alias: str) -> MeterQuerySet[Meter]:
+    return Meter.objects.using(alias).in_environment(environment).order_by("id")
+
+
+def _learnt(environment: str, event_names: Iterable[str], alias: str) -> Mapping[str, Rulebook]:
     books: dict[str, Rulebook] = {}
     read: dict[str, list[Meter]] = {name: [] for name in event_names}
-    for meter in meters.counting(read).annotate(version=RawSQL(VERSION, ())):  # noqa: S611  # a constant
+    for meter in _meters(environment, alias).counting(read).annotate(version=RawSQL(VERSION, ())):  # noqa: S611  # a constant
         read[meter.event_name].append(meter)
     if len(_remembered) + len(read) > MOST_REMEMBERED:
         forget()  # names are the senders' to choose

@@ -362,9 +362,14 @@ class PostgresWriter(Writer):
         meanwhile: Meanwhile | None = None,
         alone: bool = False,
     ) -> set[str]:
-        if len(events) < self.COPY_FROM:
-            return self._insert(environment, sorted(events, key=_id), repeated_at, now) if events else set()
         place = self.alias, environment
+        if len(events) < self.COPY_FROM:
+            inserted = self._insert(environment, sorted(events, key=_id), repeated_at, now) if events else set()
+            if len(inserted) < len(events):
+                self.expect_repeats(*place)
+            elif look_ups := self._to_be_looked_up.get(place, 0):
+                self._to_be_looked_up[place] = look_ups - 1
+            return inserted
         look_ups = self._to_be_looked_up.get(place, 0)
         known: set[str] = set()
         if look_ups:
@@ -382,12 +387,22 @@ class PostgresWriter(Writer):
                     copy_lines(self.alias, self.COPY, lines, None if meanwhile is None else partial(meanwhile, events))
                 return {event.event_id for event in events}
             except IntegrityError as error:
-                self._to_be_looked_up[place] = self.LOOKED_UP_AFTER_REPEAT
+                self.expect_repeats(*place)
                 if unguarded:  # a savepoint would take two round trips of each batch without repeats
                     raise StartOver from error
                 if not look_ups:
                     return self.insert_new(environment, events, repeated_at, now, meanwhile)
         return self._insert(environment, events, repeated_at, now) if events else set()
+
+    @classmethod
+    def expects_repeats(cls, alias: str, environment: str) -> bool:
+        """Whether events have lately come again, so that what takes all of them for new is not worth a try."""
+        return bool(cls._to_be_looked_up.get((alias, environment)))
+
+    @classmethod
+    def expect_repeats(cls, alias: str, environment: str) -> None:
+        """Look up the ids of the next batches first."""
+        cls._to_be_looked_up[alias, environment] = cls.LOOKED_UP_AFTER_REPEAT
 
     def _insert(
         self, environment: str, events: Sequence[UsageEvent], repeated_at: Mapping[str, datetime], now: datetime

@@ -1,0 +1,204 @@
+"""A few events into the ledger and its rollups with one message to PostgreSQL, where all that this takes is remembered.
+
+The statements of a message are one transaction, and each sees what was committed before it began. So the second, which
+begins with the lock on the meters held, sees whether terms and rules are still those that this process remembers. If they
+are not, or if the id of an event is stored already, nothing is written, and the events go the way of all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
+from typing import Any, ClassVar
+
+from django.db import IntegrityError, InterfaceError, OperationalError, connections
+
+from flexmeter.events import UsageEvent
+from flexmeter.metering import fold
+from flexmeter.stores.database.arrays import mixed_array, text_array
+from flexmeter.stores.database.locks import PostgresMeterLock, Terms
+from flexmeter.stores.database.prepared import run
+from flexmeter.stores.database.rollups import PlannedRollups
+from flexmeter.stores.database.rules import VERSIONS, remembered_together
+from flexmeter.stores.database.series import RememberedSeries
+from flexmeter.stores.database.transactions import close_if_lost, connect_unasked, is_transient, takes_messages
+from flexmeter.stores.database.writers import PostgresWriter
+
+MOST_REMEMBERED = 10_000
+
+
+class FewWriter:
+    """For databases without such a way: remembers nothing, and writes nothing."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    def write(self, environment: str, events: Sequence[UsageEvent], now: datetime) -> bool:
+        """Store and count events in a transaction of their own, which may not be inside another one.
+
+        False: they are too many, or not all of them are new, or not all that this takes is known, and nothing was written; or
+        the connection was lost, and whether they were is not known.
+        """
+        return False
+
+    def learn(self, environment: str, terms: Terms) -> None:
+        """Remember on what terms events were taken. The transaction that has read them has changed none of them."""
+
+
+class PostgresFewWriter(FewWriter):
+    """The same contract, kept by statements that PostgreSQL takes in one message."""
+
+    MOST_EVENTS: ClassVar[int] = 100
+    MOST_ROWS: ClassVar[int] = 1_000
+    MOST_VALUES: ClassVar[int] = 50
+    """As many rows have a statement of their own; more go in arrays."""
+    MOST_CHARACTERS: ClassVar[int] = 100_000
+    """Of the properties of several events; beyond, COPY takes less to read."""
+    SQL: ClassVar[str] = f"""
+        WITH agreed AS (
+            SELECT FROM flexmeter_environment
+            WHERE name = %s AND created_at = %s AND pruned_before IS NOT DISTINCT FROM %s::timestamptz AND %s = (
+                SELECT {VERSIONS} FROM flexmeter_meter
+                WHERE environment = %s AND event_name = ANY(%s::text[]) AND status <> 'deleted'
+            )
+        ), stored AS (
+            INSERT INTO flexmeter_event (environment, ingested_at, event_id, event_name, external_customer_id, customer_id,
+                                         source, timestamp, accepted_at, properties, sender)
+            SELECT %s, %s::timestamptz, id, name, customer, customer_id, source, timestamp, accepted_at,
+                   nullif(properties, '')::json, nullif(sender, '')
+            FROM agreed, {{events}} AS event (id, name, customer, customer_id, source, timestamp, accepted_at, properties, sender)
+            {{repeated}}
+            RETURNING 1
+        ), new AS (
+            SELECT FROM stored LIMIT 1
+        )
+    """  # noqa: S608  # made of constants
+    COUNTED: ClassVar[str] = """
+        , counted AS (
+            INSERT INTO flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
+                                          latest, latest_at, latest_accepted_at, latest_event_id)
+            SELECT row.* FROM new, {rows} AS row
+        )
+    """
+    LISTED: ClassVar[str] = """
+        , listed AS (
+            INSERT INTO flexmeter_uniquevalue (part, series_id, day, value) SELECT row.* FROM new, {rows} AS row
+        )
+    """
+    STORED: ClassVar[str] = "SELECT FROM new"
+    EVENT_TYPES: ClassVar[Sequence[str]] = (*["text"] * 5, *["timestamptz"] * 2, *["text"] * 2)
+    COUNTED_TYPES: ClassVar[Sequence[str]] = (
+        "bigint", "smallint", "bigint", "timestamptz", "bigint", *["numeric"] * 5, *["timestamptz"] * 2, "text",
+    )  # fmt: skip
+    LISTED_TYPES: ClassVar[Sequence[str]] = ("bigint", "bigint", "timestamptz", "uuid")
+
+    _terms: ClassVar[dict[tuple[str, str], Terms]] = {}
+
+    def write(self, environment: str, events: Sequence[UsageEvent], now: datetime) -> bool:
+        if len(events) > self.MOST_EVENTS:
+            return False
+        connections[self.alias].ensure_connection()  # a new one makes forget what is remembered
+        terms = self._terms.get((self.alias, environment))
+        names = sorted({event.event_name for event in events})
+        rulebook = remembered_together(environment, names, self.alias)
+        if terms is None or rulebook is None or not self._may_pass(environment, events, terms):
+            return False
+        rules, versions = rulebook
+        rollups = PlannedRollups(self.alias, RememberedSeries(self.alias, environment, terms.since))
+        try:
+            rollups.append(environment, fold(events, rules), rules)
+        except KeyError:  # a series that is not remembered
+            return False
+        number = len(rollups.rows) + len(rollups.uniques)
+        if number > self.MOST_ROWS:
+            return False
+        parameters = [
+            *PostgresMeterLock.key(environment), environment, terms.since, terms.retained_from, versions, environment,
+            text_array(names), environment, now,
+        ]  # fmt: skip
+        if len(events) == 1 and number <= self.MOST_VALUES:  # they are a tenth faster than arrays of one
+            statement = _of_values(len(rollups.rows), len(rollups.uniques))
+            parameters += chain(_values(events[0]), *rollups.rows, *rollups.uniques)
+        else:
+            statement = _of_arrays(bool(rollups.rows), bool(rollups.uniques))
+            values = map(_values, sorted(events, key=attrgetter("event_id")))  # as other writers do
+            for rows in (values, rollups.rows, rollups.uniques):
+                parameters += map(mixed_array, zip(*rows, strict=True))
+        connect_unasked(self.alias)
+        try:
+            with connections[self.alias].cursor() as cursor:
+                run(self.alias, cursor, statement, parameters, first=PostgresMeterLock.SHARE)
+                cursor.nextset()
+                return cursor.fetchone() is not None
+        except IntegrityError:
+            PostgresWriter.expect_repeats(self.alias, environment)
+            return False
+        except (OperationalError, InterfaceError) as error:
+            if is_transient(error) or close_if_lost(self.alias, error):
+                return False
+            raise
+
+    def _may_pass(self, environment: str, events: Sequence[UsageEvent], terms: Terms) -> bool:
+        """Whether nothing that is remembered speaks against these events."""
+        floor = terms.retained_from
+        if floor is not None and any(event.timestamp < floor for event in events):
+            return False
+        return len(events) == 1 or (
+            len({event.event_id for event in events}) == len(events)
+            and sum(len(event.properties_json or "") for event in events) <= self.MOST_CHARACTERS
+            and not PostgresWriter.expects_repeats(self.alias, environment)
+        )
+
+    def learn(self, environment: str, terms: Terms) -> None:
+        if len(self._terms) >= MOST_REMEMBERED:
+            self._terms.clear()
+        self._terms[self.alias, environment] = terms
+
+
+def _values(event: UsageEvent) -> tuple[Any, ...]:
+    """What PostgresFewWriter.SQL takes of an event."""
+    return (
+        event.event_id, event.event_name, event.external_customer_id, event.customer_id, event.source, event.timestamp,
+        event.accepted_at, event.properties_json or "", event.sender,
+    )  # fmt: skip
+
+
+@lru_cache
+def _of_values(rows: int, uniques: int) -> str:
+    """For one event; if it is stored already, it is left out."""
+
+    def values(types: Sequence[str], number: int) -> str:
+        row = ", ".join(f"%s::{each}" for each in types)
+        return f"(VALUES {', '.join([f'({row})'] * number)})"
+
+    parts = PostgresFewWriter
+    statement = parts.SQL.format(events=values(parts.EVENT_TYPES, 1), repeated="ON CONFLICT (environment, event_id) DO NOTHING")
+    if rows:
+        statement += parts.COUNTED.format(rows=values(parts.COUNTED_TYPES, rows))
+    if uniques:
+        statement += parts.LISTED.format(rows=values(parts.LISTED_TYPES, uniques))
+    return statement + parts.STORED
+
+
+@lru_cache
+def _of_arrays(counted: bool, listed: bool) -> str:
+    """For several events; if one of them is stored already, this is an error."""
+
+    def columns(types: Sequence[str]) -> str:
+        return f"unnest({', '.join(f'%s::{each}[]' for each in types)})"
+
+    parts = PostgresFewWriter
+    statement = parts.SQL.format(events=columns(parts.EVENT_TYPES), repeated="")
+    if counted:
+        statement += parts.COUNTED.format(rows=columns(parts.COUNTED_TYPES))
+    if listed:
+        statement += parts.LISTED.format(rows=columns(parts.LISTED_TYPES))
+    return statement + parts.STORED
+
+
+def few_writer(alias: str) -> FewWriter:
+    """The writer of few events for the database behind `alias`."""
+    return PostgresFewWriter(alias) if takes_messages(alias) else FewWriter(alias)
