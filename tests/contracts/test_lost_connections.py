@@ -44,18 +44,26 @@ def ingest_some(number):
         ingest([make_event(f"e{place}", properties={"n": 1})])
 
 
+def some(name, number):
+    return [make_event(f"{name} {place}", properties={"n": 1}) for place in range(number)]
+
+
 @only_on("postgresql")
 @pytest.mark.parametrize("before", [1, SEEN_BEFORE + 2], ids=["sent whole", "prepared"])
-def test_an_event_on_a_lost_connection_is_stored_and_counted_once(before):
+@pytest.mark.parametrize("events", [1, 3])
+def test_events_on_a_lost_connection_are_stored_and_counted_once(before, events):
     ingest_some(before)
+    for place in range(before):
+        ingest(some(f"few {place}", events))
     lose(connection)
-    assert ingest([make_event("late", properties={"n": 1})]) == Ingested(stored=1)
-    assert Event.objects.count() == before + 1
+    assert ingest(some("late", events)) == Ingested(stored=events)
+    assert Event.objects.count() == before + (before + 1) * events
     assert list(verify()) == []
 
 
 @only_on("postgresql")
-def test_an_event_that_was_committed_when_the_connection_was_lost_counts_once():
+@pytest.mark.parametrize("events", [1, 3])
+def test_what_was_committed_when_the_connection_was_lost_counts_once(events):
     ingest_some(2)
     sent = []
 
@@ -68,8 +76,8 @@ def test_an_event_that_was_committed_when_the_connection_was_lost_counts_once():
         return done
 
     with connection.execute_wrapper(lost_after):
-        assert ingest([make_event("late", properties={"n": 1})]) == Ingested(repeated=1)
-    assert Event.objects.count() == 3
+        assert ingest(some("late", events)) == Ingested(repeated=events)
+    assert Event.objects.count() == 2 + events
     assert list(verify()) == []
 
 

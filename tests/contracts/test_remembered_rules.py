@@ -36,18 +36,6 @@ TYPES = ("COUNT", "SUM", "MAX", "LATEST", "COUNT_UNIQUE")
 numbers = count()
 
 
-@pytest.fixture(autouse=True)
-def nothing_remembered():
-    def forget():
-        series.forget()
-        rules.forget()
-        PostgresWriter._to_be_looked_up.clear()
-
-    forget()
-    yield
-    forget()
-
-
 def figures(environment="default"):
     """Value and events of every meter; rollups and events agree."""
     assert list(verify(environment=environment)) == []

@@ -17,13 +17,6 @@ from tests.factories import NOON, make_event, make_meter
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(autouse=True)
-def nothing_remembered():
-    series.forget()
-    yield
-    series.forget()
-
-
 @pytest.fixture
 def meter():
     return make_meter()

@@ -17,7 +17,6 @@ from flexmeter.ingest import Ingested, ingest
 from flexmeter.maintenance.verification import verify
 from flexmeter.metering import fold, fold_alike, rollups_of
 from flexmeter.models import Environment, Rollup, UniqueValue
-from flexmeter.stores.database import series
 from flexmeter.stores.database.few import PostgresFewWriter
 from flexmeter.stores.database.rollups import MEASURE_COLUMNS, PostgresRollupWriter, partial_of, rollup_writer
 from flexmeter.stores.database.series import RememberedSeries
@@ -56,13 +55,6 @@ events = st.lists(
     min_size=1,
     max_size=12,
 )
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered():
-    series.forget()
-    yield
-    series.forget()
 
 
 def make_rules(environment, kinds):
