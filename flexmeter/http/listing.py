@@ -21,7 +21,7 @@ from flexmeter.measuring import refuse_pruned
 from flexmeter.metering import Filters, passes
 from flexmeter.models import Event
 from flexmeter.stores.database.counting import count_events
-from flexmeter.stores.database.extents import LAST_INSTANT, Extent, just_after
+from flexmeter.stores.database.extents import LAST_INSTANT, Extent, ListedEvent, just_after
 from flexmeter.stores.database.transactions import read_alias
 
 SORTS = ("timestamp", "event_name")
@@ -86,12 +86,13 @@ class EventListing:
     def _offset_page(self, rows: QuerySet[Event]) -> dict[str, Any]:
         if self.filters:
             found = _Filtered(rows, self.filters).slice(self.offset, self.page_size)
-            events, total = found.events, found.total
+            events: Sequence[Event | ListedEvent] = found.events
+            total = found.total
         else:
             names = self._names(rows.db)
             total = self._count(rows, names)
             end = min(self.offset + self.page_size, total)
-            events = list(self._near(rows, end, names)[self.offset : end]) if self.offset < end else []
+            events = self._first(rows, end, names) if self.offset < end else []
         return _answer(events, total, has_more=self.offset + self.page_size < total, offset=self.offset + self.page_size)
 
     def _cursor_page(self, rows: QuerySet[Event]) -> dict[str, Any]:
@@ -125,6 +126,15 @@ class EventListing:
         """The event names by which an index finds a customer's events."""
         extent = self._extent()
         return extent.names(alias) if extent is not None and extent.external_customer_id else None
+
+    def _first(self, rows: QuerySet[Event], end: int, names: Sequence[str] | None) -> Sequence[Event | ListedEvent]:
+        """The events from the offset up to `end`."""
+        extent = self._extent()
+        if extent is not None and names and self.sort == "timestamp":
+            found = extent.first_events(end, self.offset, names, rows.db, newest_first=self.order == "desc")
+            if found is not None:
+                return found
+        return list(self._near(rows, end, names)[self.offset : end])
 
     def _near(
         self, rows: QuerySet[Event], number: int, names: Sequence[str] | None, cursor: _Cursor | None = None
@@ -215,7 +225,7 @@ class _Filtered:
         return _Page(chosen, total)
 
 
-def _answer(events: list[Event], total: int, *, has_more: bool, offset: int | None) -> dict[str, Any]:
+def _answer(events: Sequence[Event | ListedEvent], total: int, *, has_more: bool, offset: int | None) -> dict[str, Any]:
     return {
         "events": [event_shape(event) for event in events],
         "has_more": has_more,
@@ -226,7 +236,7 @@ def _answer(events: list[Event], total: int, *, has_more: bool, offset: int | No
     }
 
 
-def _key(event: Event) -> str:
+def _key(event: Event | ListedEvent) -> str:
     return f"{microseconds(event.timestamp) * 1_000}::{event.event_id}"
 
 

@@ -8,15 +8,13 @@ from typing import Any
 from flexmeter.events import format_timestamp
 from flexmeter.models import Event, Meter
 from flexmeter.properties import MAX_MAGNITUDE, plain
+from flexmeter.stores.database.extents import ListedEvent
 
-EVENT_COLUMNS = (
-    "event_id", "external_customer_id", "customer_id", "event_name", "timestamp", "properties", "source", "environment",
-    "ingested_at",
-)  # fmt: skip
+EVENT_COLUMNS = ListedEvent._fields
 """What `event_shape` tells of."""
 
 
-def event_shape(event: Event) -> dict[str, Any]:
+def event_shape(event: Event | ListedEvent) -> dict[str, Any]:
     """An event as lists and look-ups show it."""
     return {
         "id": event.event_id,

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 from zlib import crc32
 
 from django.db import connections
 
 from flexmeter.models import Environment
+from flexmeter.stores.database.instants import as_instant
+from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.transactions import takes_messages
+
+FLOOR: Final = "SELECT pruned_before FROM flexmeter_environment WHERE name = %s"
 
 
 class Terms(NamedTuple):
@@ -27,8 +31,10 @@ class Terms(NamedTuple):
 
 def retained_from(environment: str, alias: str) -> datetime | None:
     """The retention floor of an environment: events before it are gone or going. None: all are kept."""
-    floors = Environment.objects.using(alias).filter(name=environment).values_list("pruned_before", flat=True)
-    return next(iter(floors), None)
+    with connections[alias].cursor() as cursor:
+        run(alias, cursor, FLOOR, [environment])
+        found = cursor.fetchone()
+    return as_instant(found[0], alias) if found and found[0] is not None else None
 
 
 class MeterLock:
