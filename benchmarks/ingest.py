@@ -112,14 +112,15 @@ def outcome(case: Case) -> Outcome:
     )
 
 
-def copy(events: Sequence[Any]) -> None:
+def copy(events: Sequence[Any], into: str = "baseline", *, keep: bool = True) -> None:
+    """Copy a batch in a transaction of its own, which is rolled back where nothing is to be kept."""
     from django.db import connection, transaction
 
     from flexmeter.models import now
 
     with transaction.atomic(), connection.cursor() as cursor:
         instant = now()
-        with cursor.cursor.copy(f"COPY baseline ({COLUMNS}) FROM STDIN") as rows:
+        with cursor.cursor.copy(f"COPY {into} ({COLUMNS}) FROM STDIN") as rows:
             for event in events:
                 rows.write_row(
                     (
@@ -127,6 +128,7 @@ def copy(events: Sequence[Any]) -> None:
                         event.timestamp, event.accepted_at, instant, None, event.properties_json,
                     )
                 )  # fmt: skip
+        transaction.set_rollback(not keep)
 
 
 if __name__ == "__main__":

@@ -140,8 +140,7 @@ def post(port: int, path: str, body: bytes, headers: dict[str, str]) -> int:
 
 def kill_a_child(process: Process) -> bool:
     """Kill one of the processes that a server has forked; False where it has none just now."""
-    assert process.process
-    forked = children(process.process.pid)
+    forked = children(process.pid)
     if not forked:
         return False
     with suppress(ProcessLookupError):

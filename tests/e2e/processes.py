@@ -71,6 +71,11 @@ class Process:
         self.kill()
         return status
 
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 

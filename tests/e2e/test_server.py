@@ -63,8 +63,7 @@ class Server:
         return body["value"]
 
     def workers(self) -> list[int]:
-        assert self.web.process
-        return children(self.web.process.pid)
+        return children(self.web.pid)
 
 
 def read(response: HTTPResponse) -> tuple[int, Any]:
