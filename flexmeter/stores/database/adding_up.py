@@ -227,7 +227,7 @@ class PostgresRollupReader(RollupReader):
         by_itself = by_customer and not any(asked.rule.dimensions for asked in wanted)
         rows = (self.OF_SERIES if by_itself else self.ADDED_UP).format(
             keys=self.KEYS,
-            parts=self.PARTS.format(parts=self._listed(len(parameters["levels"]))),
+            parts=self.PARTS.format(parts=self._parts(len(parameters["levels"]))),
             of_span=self._of_span(begins, needed),
             added_up=_added_up(needed),
             listed=_listed(needed),
@@ -235,7 +235,7 @@ class PostgresRollupReader(RollupReader):
         )
         return rows + self.READY
 
-    def _listed(self, parts: int) -> str:
+    def _parts(self, parts: int) -> str:
         if parts > self.FEW_PARTS:
             return self.ANY_PARTS
         return f"(VALUES {', '.join(map(self.ONE_PART.format, range(parts)))})"

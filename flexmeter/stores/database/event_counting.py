@@ -191,23 +191,24 @@ class _Branch:
             parameters[name] = given
             return f"%({name})s"
 
-        def text_of(name: str, *, guarded: bool = False) -> str:
+        def text_of(name: str) -> str:
             names.setdefault(name, value(name))
-            text = f'(properties ->> {names[name]}::text) COLLATE "C"'
-            return f"CASE WHEN {self.SUSPECT} THEN NULL ELSE {text} END" if guarded else text
+            return f'(properties ->> {names[name]}::text) COLLATE "C"'
 
         def json_of(name: str) -> str:
             names.setdefault(name, value(name))
-            cut = f'left((properties -> {names[name]}::text)::text, {LONGEST_TEXT + 1}) COLLATE "C"'
-            return f"CASE WHEN {self.SUSPECT} THEN NULL ELSE {cut} END" if guarded else cut
+            return f'left((properties -> {names[name]}::text)::text, {LONGEST_TEXT + 1}) COLLATE "C"'
+
+        def unless_suspect(text: str) -> str:
+            return f"CASE WHEN {self.SUSPECT} THEN NULL ELSE {text} END" if guarded else text
 
         filters = [(text_of(key), value(sorted(wanted)), wanted) for key, wanted in self._filters]
         doubts = [_unsure_match(text) for text, _, wanted in filters if _may_be_no_text(wanted)]
         sure = [_match(text, listed, wanted) for text, listed, wanted in filters]
         numbers = {name: f"number_{place}" for place, name in enumerate(dict.fromkeys(name for name, _ in self.figures))}
         doubts += [_unsure_number(column) for column in numbers.values()]
-        read = [f", {text_of(name, guarded=guarded)} AS {column}" for name, column in numbers.items()]
-        texts = [json_of(entry.removeprefix(_PROPERTY)) for entry in self.apart if entry != _SOURCE]
+        read = [f", {unless_suspect(text_of(name))} AS {column}" for name, column in numbers.items()]
+        texts = [unless_suspect(json_of(entry.removeprefix(_PROPERTY))) for entry in self.apart if entry != _SOURCE]
         suspects = [self.SUSPECT] if guarded and names else []
         doubted = _doubted([*suspects, *doubts])
         matches = " AND ".join(f"({each})" for each in sure)
