@@ -35,7 +35,9 @@ def costs_of_ids(event_ids: Sequence[str], environment: str, alias: str) -> dict
         for meter, rule in rules
         if rule.matches(event) and (quantity := contribution(rule, event)) is not None
     ]
-    claims = _claims(environment, counted, alias)
+    ids = {event.external_customer_id for event, _, _ in counted}
+    customers = Customer.objects.using(alias).filter(environment=environment, external_id__in=sorted(ids))
+    claims = _claims(environment, counted, customers.exclude(status=Status.DELETED) if ids else (), alias)
     return {
         event_id: added(cost(found.item.price.rate(), max(quantity, ZERO)) for found, quantity in of_event)
         for event_id, of_event in claims.items()
@@ -43,12 +45,11 @@ def costs_of_ids(event_ids: Sequence[str], environment: str, alias: str) -> dict
 
 
 def _claims(
-    environment: str, counted: Sequence[tuple[UsageEvent, Meter, Decimal]], alias: str
+    environment: str, counted: Sequence[tuple[UsageEvent, Meter, Decimal]], customers: Iterable[Customer], alias: str
 ) -> dict[str, list[tuple[Participation, Decimal]]]:
-    """The line items that charge at the time of each event for a meter that counted it, by event id, with the quantity."""
-    ids = {event.external_customer_id for event, _, _ in counted}
-    customers = Customer.objects.using(alias).filter(environment=environment, external_id__in=sorted(ids))
-    by_id = {customer.pk: customer for customer in customers.exclude(status=Status.DELETED)} if ids else {}
+    """The line items of these customers that charge at the time of each event for a meter that counted it, by event id, with
+    the quantity."""
+    by_id = {customer.pk: customer for customer in customers}
     subscriptions = charging_subscriptions(environment, list(by_id.values()), alias) if by_id else []
     found = participations(subscriptions, alias, meter_ids={meter.pk for _, meter, _ in counted})
     by_key: dict[tuple[str, str | None], list[Participation]] = {}
@@ -64,8 +65,20 @@ def _claims(
 
 def costs_of_event(event: Event, counted: Iterable[tuple[Meter, Decimal]], alias: str) -> tuple[EventCost, ...]:
     """The cost of one event by every line item that claims it."""
+    return _costs(event, list(counted), _customer(event, alias), alias)
+
+
+def _customer(event: Event, alias: str) -> Customer | None:
+    return find_customer(event.external_customer_id, environment=event.environment, using=alias)
+
+
+def _costs(
+    event: Event, counted: Sequence[tuple[Meter, Decimal]], customer: Customer | None, alias: str
+) -> tuple[EventCost, ...]:
+    if customer is None or not counted:
+        return ()
     usage_event = event.as_usage_event()
-    claims = _claims(event.environment, [(usage_event, meter, quantity) for meter, quantity in counted], alias)
+    claims = _claims(event.environment, [(usage_event, meter, quantity) for meter, quantity in counted], [customer], alias)
     claimed = claims.get(event.event_id, [])
     features = _features(event.environment, {str(one.item.meter_id) for one, _ in claimed}, alias)
     return tuple(_event_cost(one, max(quantity, ZERO), features) for one, quantity in claimed)
@@ -97,11 +110,12 @@ def _features(environment: str, meter_ids: Iterable[str], alias: str) -> dict[st
 
 def trace(event: Event, counted: Sequence[tuple[Meter, Decimal]], alias: str) -> Trace:
     """The costs of an event; where nothing claims it, also the step at which it got stuck."""
-    costs = costs_of_event(event, counted, alias)
-    return Trace(costs, None if costs else _tracker(event, [meter for meter, _ in counted], alias))
+    customer = _customer(event, alias)
+    costs = _costs(event, counted, customer, alias)
+    return Trace(costs, None if costs else _tracker(event, customer, [meter for meter, _ in counted], alias))
 
 
-def _tracker(event: Event, meters: Sequence[Meter], alias: str) -> dict[str, Any]:
+def _tracker(event: Event, customer: Customer | None, meters: Sequence[Meter], alias: str) -> dict[str, Any]:
     """The steps of the API's tracker, in their order; the first that fails leaves those behind it unprocessed."""
     steps: dict[str, Any] = {
         "customer_lookup": {"status": "unprocessed", "customer": None, "error": None},
@@ -117,7 +131,6 @@ def _tracker(event: Event, meters: Sequence[Meter], alias: str) -> dict[str, Any
         steps["failure_point"] = {"failure_point_type": point, "error": envelope(404, "not_found", reason)}
         return steps
 
-    customer = find_customer(event.external_customer_id, environment=event.environment, using=alias)
     if customer is None:
         return failed("customer_lookup", "customer_lookup", "Customer not found")
     steps["customer_lookup"] |= {"status": "found", "customer": customer_shape(customer)}
