@@ -3,8 +3,8 @@
     python -m tests.crash --database postgresql --kills 1000
 
 Orders are placed, each in one transaction with its event, by processes of their own, through a web server that counts
-at once and through one that leaves the counting to a Celery worker; single events are sent over HTTP besides. Whatever
-is killed is started again. In the end every order must have its event and every event its order, everything
+at once and through one that leaves the counting to a Celery worker; events are sent over HTTP besides, one or several at a
+time. Whatever is killed is started again. In the end every order must have its event and every event its order, everything
 acknowledged must be there, and every figure must have each exactly once.
 """
 
@@ -112,18 +112,23 @@ def keep_draining() -> None:
 
 
 def keep_calling(port: int, key: str, acknowledged: Acknowledged) -> None:
-    """A caller that sends each order and event again until it is told that it is safe."""
+    """A caller that sends each order, event and batch again until it is told that it is safe."""
     for number in numbers("web"):
+        sent = [number]
         amount = random.randrange(100)
         if amount % 2:
             path, body, headers = f"/orders?number={number}&amount={amount}", b"", {}
         else:
             path, headers = "/v1/events", {"x-api-key": key, "Content-Type": "application/json"}
             event = {"event_id": number, "event_name": "call", "external_customer_id": "acme", "properties": {"amount": amount}}
+            if amount % 4:
+                sent = [f"{number}-{place}" for place in range(random.randrange(2, 12))]
+                path, event = "/v1/events/bulk", {"events": [event | {"event_id": each} for each in sent]}
             body = json.dumps(event).encode()
         while post(port, path, body, headers) not in (200, 201, 202):
             time.sleep(0.05)
-        acknowledged.note(number)
+        for each in sent:
+            acknowledged.note(each)
 
 
 def post(port: int, path: str, body: bytes, headers: dict[str, str]) -> int:

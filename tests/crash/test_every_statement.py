@@ -76,6 +76,11 @@ def later_events():
     return [make_event(f"new{n}", properties={"n": n}) for n in range(4)] + repeats[:1] + changed
 
 
+def few_events():
+    """New ones of kinds that have been there."""
+    return [make_event(f"few{n}", external_customer_id=f"c{n % 2}", properties={"n": n}) for n in range(4)]
+
+
 def make_meters():
     for aggregation_type in ("SUM", "MAX", "COUNT_UNIQUE"):
         make_meter(aggregation_type, field="n")
@@ -102,6 +107,7 @@ def restart_and_rebuild():
 
 OPERATIONS = {
     "ingestion": Operation(lambda: ingest(first_events()), lambda: ingest(later_events())),
+    "few at once": Operation(lambda: ingest(first_events()), lambda: ingest(few_events())),
     "drain": Operation(lambda: (ingest(first_events()), put_in_batches()), inbox.drain),
     "compaction": Operation(lambda: [ingest([event]) for event in [*first_events(), *later_events()]], compact),
     "recount of what was compacted": Operation(lambda: (ingest(first_events()), compact()), lambda: ingest(later_events())),
@@ -151,7 +157,7 @@ def done_undisturbed(operation):
 def test_killed_after_any_statement_and_done_again_it_ends_the_same(name):
     operation = OPERATIONS[name]
     expected, statements = done_undisturbed(operation)
-    assert statements > 5
+    assert statements > (0 if name == "few at once" else 5)  # they may be one message
     for statement in range(1, statements + 1):
         prepare(operation)
         with connection.execute_wrapper(KilledAt(statement)), suppress(Killed):
