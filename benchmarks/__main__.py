@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.rounds import Outcome
 
-NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem not in {"large", "machine", "rounds"})
+HELPERS = {"large", "machine", "processor", "rounds"}
+NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem not in HELPERS)
 
 
 def main() -> None:
