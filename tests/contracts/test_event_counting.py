@@ -22,14 +22,15 @@ from flexmeter.exceptions import InvalidQuery
 from flexmeter.metering import MeterRule, filters_of
 from flexmeter.models import Event
 from flexmeter.properties import loads, rendered
-from flexmeter.queries import AnalyticsLine, Scope, UsageQuery
+from flexmeter.queries import AnalyticsLine, AnalyticsQuery, Scope, UsageQuery
 from flexmeter.stores.database import event_counting
-from flexmeter.usage import measure, usage_from_events
+from flexmeter.usage import analytics, measure, usage_from_events
 from flexmeter.windows import Calendar, WindowSize, zone
 
 from tests.contracts.scripts import CUSTOMERS, SOURCES, TOKENS
 from tests.contracts.test_analytics import figures
 from tests.examples import examples
+from tests.factories import make_meter
 
 pytestmark = pytest.mark.only_on("postgresql")
 
@@ -200,7 +201,7 @@ def queries(ask: Any) -> list[str]:
     with CaptureQueriesContext(connection) as captured:
         ask()
     return [
-        query["sql"] for query in captured.captured_queries if '"flexmeter_event"' in query["sql"] or "doubted" in query["sql"]
+        query["sql"] for query in captured.captured_queries if '"flexmeter_event"' in query["sql"] or "AS counted" in query["sql"]
     ]
 
 
@@ -273,3 +274,26 @@ def test_an_answer_has_no_more_groups_and_windows_than_it_may(db, settings, limi
         ask()
     setattr(settings, f"FLEXMETER_{limit}", 4)
     assert ask()
+
+
+MANY = """
+    INSERT INTO flexmeter_event (environment, event_id, event_name, external_customer_id, customer_id, source, timestamp,
+                                 accepted_at, ingested_at, properties)
+    SELECT 'default', 'e' || n, 'tokens', 'acme', '', '', at, at, at, '{"u":"a","n":1}'
+    FROM generate_series(1, 5000) AS n, (VALUES (%s)) AS moments (at);
+    ANALYZE flexmeter_event
+"""
+
+
+def test_processes_may_share_the_work(db):
+    scope, rule = Scope("default", "acme", filters=filters_of({"u": ["a"]})), make_meter("SUM", field="n").rule()
+    with connection.cursor() as cursor:
+        cursor.execute(MANY, [BASE])
+        cursor.execute("SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0")
+        cursor.execute("SET LOCAL min_parallel_table_scan_size = 0; SET LOCAL min_parallel_index_scan_size = 0")
+        with CaptureQueriesContext(connection) as captured:
+            analytics(AnalyticsQuery(scope, (rule,), BASE, BASE + timedelta(days=1), group_by=("properties.w",)))
+        [asked] = [query["sql"] for query in captured if "AS counted" in query["sql"]]
+        cursor.execute(f"EXPLAIN {asked}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Partial" in plan, plan

@@ -127,7 +127,7 @@ class PostgresEventCounter(EventCounter):
         with connections[self.alias].cursor() as cursor:
             cursor.execute(self.COUNTED.format(branches=parts, limit=MOST_ROWS + 1), parameters)
             rows = cursor.fetchall()
-        return None if len(rows) > MOST_ROWS else [_Row(*row) for row in rows]
+        return None if len(rows) > MOST_ROWS else [branches[number].row(*values) for number, *values in rows]
 
 
 class _Row(NamedTuple):
@@ -164,14 +164,16 @@ class _Branch:
     SUSPECT: ClassVar[str] = "strpos(properties::text, chr(92) || 'u') > 0"
     """Escaped characters, of which some cannot be read as text."""
     SELECTED: ClassVar[str] = """
-        (SELECT {number} AS branch, {span} AS span, {source} AS source, {texts} AS texts, {told} AS doubted,
-                count(*) AS events, {figures} AS figures
+        (SELECT {number} AS branch, keys, count(*) AS events, {figures} AS figures
         FROM (
-            SELECT *, {doubted} AS doubted
-            FROM (SELECT timestamp, source, properties{read} FROM flexmeter_event WHERE {conditions} OFFSET 0) AS events OFFSET 0
-        ) AS events{grouped})
+            SELECT {keys} AS keys{numbers}
+            FROM (SELECT timestamp, source, properties{read} FROM flexmeter_event WHERE {conditions} {once}) AS events {once}
+        ) AS events GROUP BY keys)
     """
-    """OFFSET 0 has PostgreSQL find once what is used twice: the texts of numbers, each of which reads the JSON, and the doubt."""
+    """The keys are one value: of several, the planner expects so many groups that it does not share the work among processes."""
+    ONCE: ClassVar[str] = "OFFSET bigint '0'"
+    """Has PostgreSQL find once what is used twice: the texts of numbers, each of which reads the JSON, and the doubt. Were it
+    a plain 0, it would not see before it plans the rest that nothing is skipped, and that processes may share the work."""
     FUNCTIONS: ClassVar[Mapping[Measure, str]] = {Measure.TOTAL: "sum", Measure.MINIMUM: "min", Measure.MAXIMUM: "max"}
 
     def __post_init__(self) -> None:
@@ -210,32 +212,33 @@ class _Branch:
         read = [f", {unless_suspect(text_of(name))} AS {column}" for name, column in numbers.items()]
         texts = [unless_suspect(json_of(entry.removeprefix(_PROPERTY))) for entry in self.apart if entry != _SOURCE]
         suspects = [self.SUSPECT] if guarded and names else []
-        doubted = _doubted([*suspects, *doubts])
         matches = " AND ".join(f"({each})" for each in sure)
         if suspects and matches:
             matches = f"CASE WHEN {self.SUSPECT} THEN true ELSE {matches} END"
         conditions = [*self._conditions(value), *([matches] if matches else [])]
-        span = f"width_bucket(timestamp, {value(list(self.begins))}::timestamptz[])" if self.begins else "1"
-        source = _SOURCE if _SOURCE in self.apart else "''"
+        keys = [f"width_bucket(timestamp, {value(list(self.begins))}::timestamptz[])::text"] if self.begins else []
+        keys += [_SOURCE, *texts] if _SOURCE in self.apart else texts
+        keys.append(_doubted([*suspects, *doubts]))
         figures = [
-            f"{self.FUNCTIONS[measure]}(CASE WHEN doubted IS NULL THEN coalesce({numbers[name]}::numeric, 0) END)"
+            f"{self.FUNCTIONS[measure]}(CASE WHEN keys[{len(keys)}] IS NULL THEN coalesce({numbers[name]}::numeric, 0) END)"
             for name, measure in self.figures
         ]
-        keys = [*([span] if self.begins else []), *([_SOURCE] if _SOURCE in self.apart else []), *texts]
-        is_doubted = bool(doubts or suspects)
-        keys += ["doubted"] if is_doubted else []
         return self.SELECTED.format(
             number=self.number,
-            span=span,
-            source=source,
-            texts=f"ARRAY[{', '.join(texts)}]::text[]",
-            told="doubted" if is_doubted else "NULL::text",
-            doubted=doubted,
+            once=self.ONCE,
+            keys=f'ARRAY[{", ".join(keys)}]::text[] COLLATE "C"',
+            numbers="".join(f", {column}" for column in numbers.values()),
             read="".join(read),
             figures=f"ARRAY[{', '.join(figures)}]::numeric[]",
             conditions=" AND ".join(conditions),
-            grouped=f" GROUP BY {', '.join(keys)}" if keys else "",
         )
+
+    def row(self, keys: Sequence[str | None], events: int, figures: Sequence[Decimal | None]) -> _Row:
+        """A row of the statement, given without the branch."""
+        *rest, doubted = keys
+        span = int(rest.pop(0) or 1) if self.begins else 1
+        source = (rest.pop(0) or "") if _SOURCE in self.apart else ""
+        return _Row(self.number, span, source, rest, doubted, events, figures)
 
     @property
     def _filters(self) -> Filters:
