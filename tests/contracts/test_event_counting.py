@@ -285,15 +285,28 @@ MANY = """
 """
 
 
-def test_processes_may_share_the_work(db):
-    scope, rule = Scope("default", "acme", filters=filters_of({"u": ["a"]})), make_meter("SUM", field="n").rule()
+@pytest.mark.django_db(transaction=True)
+def test_processes_share_the_work_also_where_pages_are_read_from_disk():
+    """Which the planner expects to take so long that several processes are hardly faster than one."""
+    scope, rule = Scope("default", "acme"), make_meter("SUM", field="n").rule()
     with connection.cursor() as cursor:
         cursor.execute(MANY, [BASE])
-        cursor.execute("SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0")
-        cursor.execute("SET LOCAL min_parallel_table_scan_size = 0; SET LOCAL min_parallel_index_scan_size = 0")
-        with CaptureQueriesContext(connection) as captured:
-            analytics(AnalyticsQuery(scope, (rule,), BASE, BASE + timedelta(days=1), group_by=("properties.w",)))
-        [asked] = [query["sql"] for query in captured if "AS counted" in query["sql"]]
-        cursor.execute(f"EXPLAIN {asked}")
-        plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "Partial" in plan, plan
+        cursor.execute(
+            "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET random_page_cost = 400; SET seq_page_cost = 400"
+        )
+        cursor.execute("SET min_parallel_table_scan_size = 0; SET min_parallel_index_scan_size = 0")
+        try:
+            with CaptureQueriesContext(connection) as captured:
+                analytics(AnalyticsQuery(scope, (rule,), BASE, BASE + timedelta(days=1), group_by=("properties.w",)))
+            [asked] = [query["sql"] for query in captured if "AS counted" in query["sql"]]
+            *settings, asked = asked.split(";")
+            with transaction.atomic():
+                for setting in settings:
+                    cursor.execute(setting)
+                cursor.execute(f"EXPLAIN {asked}")
+                plan = "\n".join(line for (line,) in cursor.fetchall())
+            cursor.execute("SHOW seq_page_cost")
+            assert cursor.fetchone() == ("400",)
+        finally:
+            connection.close()  # with these settings
+    assert "Partial HashAggregate" in plan, plan
