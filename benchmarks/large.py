@@ -74,7 +74,7 @@ def fill(using: str = "default", events: int = EVENTS) -> None:
     from flexmeter.metering import NO_GROUP, SeriesKey
     from flexmeter.models import Rollup
     from flexmeter.properties import digest
-    from flexmeter.stores.database.rollups import rollup_writer
+    from flexmeter.stores.database.native_rollups import rollup_writer
 
     meters = make_meters(using)
     keys = {SeriesKey(meter.pk, meter.generation, customer, NO_GROUP.int) for meter in meters for customer in CUSTOMERS}

@@ -13,11 +13,14 @@ from flexmeter.metering import DAY, Folded, MeterRule, fold, fold_alike, rollups
 from flexmeter.models import DEFAULT_ENVIRONMENT
 from flexmeter.models import now as current_instant
 from flexmeter.stores.database.few import few_writer
-from flexmeter.stores.database.rollups import Lines, RollupWriter, rollup_writer
+from flexmeter.stores.database.native_rollups import rollup_writer
+from flexmeter.stores.database.native_writers import writer
+from flexmeter.stores.database.rollup_rows import Lines
+from flexmeter.stores.database.rollups import RollupWriter
 from flexmeter.stores.database.rules import rules_for, terms_and_rules
 from flexmeter.stores.database.series import RememberedSeries
 from flexmeter.stores.database.transactions import in_callers_transaction, in_transaction, write_alias
-from flexmeter.stores.database.writers import Written, writer
+from flexmeter.stores.database.writers import Written
 from flexmeter.windows import bucket, next_bucket
 
 CUSTOMERS_AT_ONCE = 1_000

@@ -73,7 +73,7 @@ def _filled() -> Any:
 
     from flexmeter.metering import NO_GROUP, SeriesKey
     from flexmeter.models import Meter, Rollup
-    from flexmeter.stores.database.rollups import rollup_writer
+    from flexmeter.stores.database.native_rollups import rollup_writer
 
     from tests.factories import make_meter
 

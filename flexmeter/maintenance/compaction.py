@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from django.db.models import Count
 
 from flexmeter.models import Meter, Rollup, Series
-from flexmeter.stores.database.rollups import rollup_writer
+from flexmeter.stores.database.native_rollups import rollup_writer
 from flexmeter.stores.database.transactions import in_transaction, write_alias
 
 SERIES_AT_ONCE = 100

@@ -13,7 +13,8 @@ from flexmeter.metering import MeterRule
 from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue
 from flexmeter.querysets import EventQuerySet
 from flexmeter.stores.database.locks import meter_lock, retained_from
-from flexmeter.stores.database.rollups import RollupWriter, rollup_writer
+from flexmeter.stores.database.native_rollups import rollup_writer
+from flexmeter.stores.database.rollups import RollupWriter
 from flexmeter.stores.database.transactions import in_transaction, write_alias
 from flexmeter.windows import next_bucket
 

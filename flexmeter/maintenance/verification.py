@@ -16,8 +16,10 @@ from flexmeter.queries import Scope
 from flexmeter.schedule import VERIFY
 from flexmeter.stores.database.levels import BY_BUCKET
 from flexmeter.stores.database.locks import meter_lock, retained_from
+from flexmeter.stores.database.native_rollups import rollup_writer
 from flexmeter.stores.database.reading import events_between
-from flexmeter.stores.database.rollups import DIMENSION_COLUMNS, MEASURE_COLUMNS, partial_of, rollup_writer
+from flexmeter.stores.database.rollup_rows import partial_of
+from flexmeter.stores.database.tables import DIMENSION_COLUMNS, MEASURE_COLUMNS
 from flexmeter.stores.database.transactions import in_transaction, write_alias
 from flexmeter.windows import bucket
 

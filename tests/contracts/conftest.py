@@ -6,7 +6,7 @@ import pytest
 
 from flexmeter.stores.database import rules, series
 from flexmeter.stores.database.few import PostgresFewWriter
-from flexmeter.stores.database.writers import PostgresWriter
+from flexmeter.stores.database.native_writers import PostgresWriter
 
 
 @pytest.fixture(autouse=True)

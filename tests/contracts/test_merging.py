@@ -16,8 +16,9 @@ from flexmeter.aggregation import AggregationType
 from flexmeter.maintenance.compaction import compact
 from flexmeter.metering import DAY
 from flexmeter.models import Meter, Rollup, Series, UniqueValue
-from flexmeter.stores.database import rollups
-from flexmeter.stores.database.rollups import MEASURE_COLUMNS, PostgresRollupWriter, RollupWriter
+from flexmeter.stores.database.native_rollups import ROLLUP_WRITERS, PostgresRollupWriter
+from flexmeter.stores.database.rollups import RollupWriter
+from flexmeter.stores.database.tables import MEASURE_COLUMNS
 from flexmeter.windows import bucket
 
 from tests.examples import examples
@@ -81,7 +82,7 @@ def merged(writer, type, rows, monkeypatch):
     environment = series[0].environment
     counted = []
     with monkeypatch.context() as patch:
-        patch.setitem(rollups.ROLLUP_WRITERS, "postgresql", writer)
+        patch.setitem(ROLLUP_WRITERS, "postgresql", writer)
         for second in (False, True):
             Rollup.objects.bulk_create(Rollup(series=series[of], **columns) for late, of, columns in rows if late is second)
             UniqueValue.objects.bulk_create(

@@ -23,7 +23,7 @@ from flexmeter.models import Environment, Event, Meter, Rollup
 from flexmeter.queries import Scope, UsageQuery
 from flexmeter.stores.database import rules, series
 from flexmeter.stores.database.locks import meter_lock
-from flexmeter.stores.database.writers import PostgresWriter
+from flexmeter.stores.database.native_writers import PostgresWriter
 from flexmeter.usage import usage
 
 from tests.examples import examples

@@ -18,8 +18,10 @@ from flexmeter.maintenance.verification import verify
 from flexmeter.metering import fold, fold_alike, rollups_of
 from flexmeter.models import Environment, Rollup, UniqueValue
 from flexmeter.stores.database.few import PostgresFewWriter
-from flexmeter.stores.database.rollups import MEASURE_COLUMNS, PostgresRollupWriter, partial_of, rollup_writer
+from flexmeter.stores.database.native_rollups import PostgresRollupWriter, rollup_writer
+from flexmeter.stores.database.rollup_rows import partial_of
 from flexmeter.stores.database.series import RememberedSeries
+from flexmeter.stores.database.tables import MEASURE_COLUMNS
 from flexmeter.windows import WindowSize
 
 from tests.examples import examples

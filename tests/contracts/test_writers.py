@@ -15,9 +15,11 @@ from flexmeter.aggregation import Latest, Partial
 from flexmeter.metering import NO_GROUP, SeriesKey
 from flexmeter.models import Event, EventRevision, Rollup, UniqueValue
 from flexmeter.properties import digest
-from flexmeter.stores.database.rollups import ROLLUP_WRITERS, PostgresRollupWriter, RollupWriter, SqliteRollupWriter
+from flexmeter.stores.database.native_rollups import ROLLUP_WRITERS, PostgresRollupWriter, SqliteRollupWriter
+from flexmeter.stores.database.native_writers import WRITERS, PostgresWriter, SqliteWriter
+from flexmeter.stores.database.rollups import RollupWriter
 from flexmeter.stores.database.transactions import Superseded
-from flexmeter.stores.database.writers import WRITERS, PostgresWriter, SqliteWriter, Writer
+from flexmeter.stores.database.writers import Writer
 
 from tests.examples import examples
 from tests.factories import NOON, make_event, make_meter

@@ -20,14 +20,21 @@ from flexmeter.events import UsageEvent
 from flexmeter.metering import fold
 from flexmeter.stores.database.arrays import mixed_array, text_array
 from flexmeter.stores.database.locks import PostgresMeterLock, Terms
+from flexmeter.stores.database.native_rollups import PlannedRollups
+from flexmeter.stores.database.native_writers import PostgresWriter
 from flexmeter.stores.database.prepared import run
-from flexmeter.stores.database.rollups import PlannedRollups
 from flexmeter.stores.database.rules import VERSIONS, remembered_together
 from flexmeter.stores.database.series import RememberedSeries
+from flexmeter.stores.database.tables import EVENTS, ROLLUPS, UNIQUE_VALUES, Table
 from flexmeter.stores.database.transactions import close_if_lost, connect_unasked, is_transient, takes_messages
-from flexmeter.stores.database.writers import PostgresWriter
 
 MOST_REMEMBERED = 10_000
+GIVEN = Table(
+    EVENTS.name,
+    {column: type for column, type in EVENTS.types.items() if column not in ("environment", "ingested_at", "repeated_at")}
+    | {"properties": "text"},
+)
+"""What differs from event to event; "" stands for NULL, so that arrays are of texts alone."""
 
 
 class FewWriter:
@@ -65,35 +72,18 @@ class PostgresFewWriter(FewWriter):
                 WHERE environment = %s AND event_name = ANY(%s::text[]) AND status <> 'deleted'
             )
         ), stored AS (
-            INSERT INTO flexmeter_event (environment, ingested_at, event_id, event_name, external_customer_id, customer_id,
-                                         source, timestamp, accepted_at, properties, sender)
-            SELECT %s, %s::timestamptz, id, name, customer, customer_id, source, timestamp, accepted_at,
-                   nullif(properties, '')::json, nullif(sender, '')
-            FROM agreed, {{events}} AS event (id, name, customer, customer_id, source, timestamp, accepted_at, properties, sender)
+            {EVENTS.of("environment", "ingested_at", *GIVEN.columns).insert}
+            SELECT %s, %s::timestamptz, {", ".join(GIVEN.columns[:-2])}, nullif(properties, '')::json, nullif(sender, '')
+            FROM agreed, {{events}} AS event ({", ".join(GIVEN.columns)})
             {{repeated}}
             RETURNING 1
         ), new AS (
             SELECT FROM stored LIMIT 1
         )
     """  # noqa: S608  # made of constants
-    COUNTED: ClassVar[str] = """
-        , counted AS (
-            INSERT INTO flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
-                                          latest, latest_at, latest_accepted_at, latest_event_id)
-            SELECT row.* FROM new, {rows} AS row
-        )
-    """
-    LISTED: ClassVar[str] = """
-        , listed AS (
-            INSERT INTO flexmeter_uniquevalue (part, series_id, day, value) SELECT row.* FROM new, {rows} AS row
-        )
-    """
-    STORED: ClassVar[str] = "SELECT FROM new"
-    EVENT_TYPES: ClassVar[Sequence[str]] = (*["text"] * 5, *["timestamptz"] * 2, *["text"] * 2)
-    COUNTED_TYPES: ClassVar[Sequence[str]] = (
-        "bigint", "smallint", "bigint", "timestamptz", "bigint", *["numeric"] * 5, *["timestamptz"] * 2, "text",
-    )  # fmt: skip
-    LISTED_TYPES: ClassVar[Sequence[str]] = ("bigint", "bigint", "timestamptz", "uuid")
+    COUNTED: ClassVar[str] = f", counted AS ({ROLLUPS.insert_from('new, {rows} AS row')})"
+    LISTED: ClassVar[str] = f", listed AS ({UNIQUE_VALUES.insert_from('new, {rows} AS row')})"
+    STORED: ClassVar[str] = " SELECT FROM new"
 
     _terms: ClassVar[dict[tuple[str, str], Terms]] = {}
 
@@ -159,7 +149,7 @@ class PostgresFewWriter(FewWriter):
 
 
 def _values(event: UsageEvent) -> tuple[Any, ...]:
-    """What PostgresFewWriter.SQL takes of an event."""
+    """An event as values for GIVEN."""
     return (
         event.event_id, event.event_name, event.external_customer_id, event.customer_id, event.source, event.timestamp,
         event.accepted_at, event.properties_json or "", event.sender,
@@ -169,34 +159,28 @@ def _values(event: UsageEvent) -> tuple[Any, ...]:
 @lru_cache
 def _of_values(rows: int, uniques: int) -> str:
     """For one event; if it is stored already, it is left out."""
-
-    def values(types: Sequence[str], number: int) -> str:
-        row = ", ".join(f"%s::{each}" for each in types)
-        return f"(VALUES {', '.join([f'({row})'] * number)})"
-
-    parts = PostgresFewWriter
-    statement = parts.SQL.format(events=values(parts.EVENT_TYPES, 1), repeated="ON CONFLICT (environment, event_id) DO NOTHING")
-    if rows:
-        statement += parts.COUNTED.format(rows=values(parts.COUNTED_TYPES, rows))
-    if uniques:
-        statement += parts.LISTED.format(rows=values(parts.LISTED_TYPES, uniques))
-    return statement + parts.STORED
+    return _statement(
+        GIVEN.typed_values(1),
+        ROLLUPS.typed_values(rows) if rows else "",
+        UNIQUE_VALUES.typed_values(uniques) if uniques else "",
+        repeated="ON CONFLICT (environment, event_id) DO NOTHING",
+    )
 
 
 @lru_cache
 def _of_arrays(counted: bool, listed: bool) -> str:
     """For several events; if one of them is stored already, this is an error."""
+    return _statement(GIVEN.arrays, ROLLUPS.arrays if counted else "", UNIQUE_VALUES.arrays if listed else "")
 
-    def columns(types: Sequence[str]) -> str:
-        return f"unnest({', '.join(f'%s::{each}[]' for each in types)})"
 
-    parts = PostgresFewWriter
-    statement = parts.SQL.format(events=columns(parts.EVENT_TYPES), repeated="")
-    if counted:
-        statement += parts.COUNTED.format(rows=columns(parts.COUNTED_TYPES))
-    if listed:
-        statement += parts.LISTED.format(rows=columns(parts.LISTED_TYPES))
-    return statement + parts.STORED
+def _statement(events: str, rows: str, uniques: str, *, repeated: str = "") -> str:
+    """Given what the events are read from, and the rollup rows and unique values if there are any."""
+    statement = PostgresFewWriter.SQL.format(events=events, repeated=repeated)
+    if rows:
+        statement += PostgresFewWriter.COUNTED.format(rows=rows)
+    if uniques:
+        statement += PostgresFewWriter.LISTED.format(rows=uniques)
+    return statement + PostgresFewWriter.STORED
 
 
 def few_writer(alias: str) -> FewWriter:

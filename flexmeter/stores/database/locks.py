@@ -19,7 +19,7 @@ from flexmeter.stores.database.instants import as_instant
 from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.transactions import takes_messages
 
-FLOOR: Final = "SELECT pruned_before FROM flexmeter_environment WHERE name = %s"
+TERMS: Final = "SELECT pruned_before, created_at FROM flexmeter_environment WHERE name = %s"
 
 
 class Terms(NamedTuple):
@@ -32,7 +32,7 @@ class Terms(NamedTuple):
 def retained_from(environment: str, alias: str) -> datetime | None:
     """The retention floor of an environment: events before it are gone or going. None: all are kept."""
     with connections[alias].cursor() as cursor:
-        run(alias, cursor, FLOOR, [environment])
+        run(alias, cursor, TERMS, [environment])
         found = cursor.fetchone()
     return as_instant(found[0], alias) if found and found[0] is not None else None
 
@@ -69,7 +69,6 @@ class PostgresMeterLock(MeterLock):
     SPACE: ClassVar[int] = 0x666C7872
     SHARE: ClassVar[str] = "SELECT pg_advisory_xact_lock_shared(%s, %s)"
     EXCLUDE: ClassVar[str] = "SELECT pg_advisory_xact_lock(%s, %s)"
-    TERMS: ClassVar[str] = "SELECT pruned_before, created_at FROM flexmeter_environment WHERE name = %s"
 
     def share(self, environment: str) -> Terms:
         terms, _ = self.share_and_ask(environment)
@@ -77,7 +76,7 @@ class PostgresMeterLock(MeterLock):
 
     def share_and_ask(self, environment: str, sql: str = "", parameters: Sequence[Any] = ()) -> tuple[Terms, list[Any]]:
         """The same, and what a statement answers with the lock held, as each statement sees what is committed."""
-        statements: list[tuple[str, Sequence[Any]]] = [(self.SHARE, self.key(environment)), (self.TERMS, [environment])]
+        statements: list[tuple[str, Sequence[Any]]] = [(self.SHARE, self.key(environment)), (TERMS, [environment])]
         if sql:
             statements.append((sql, parameters))
         answers: list[list[Any]] = []

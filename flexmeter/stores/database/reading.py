@@ -18,7 +18,8 @@ from flexmeter.models import Event, Meter, Rollup, UniqueValue
 from flexmeter.queries import Scope
 from flexmeter.querysets import EventQuerySet
 from flexmeter.stores.database.levels import BEGINNING, Stretch, among, by_bucket, stretches
-from flexmeter.stores.database.rollups import DIMENSION_COLUMNS, MEASURE_COLUMNS, partial_of
+from flexmeter.stores.database.rollup_rows import partial_of
+from flexmeter.stores.database.tables import DIMENSION_COLUMNS, MEASURE_COLUMNS
 from flexmeter.windows import Calendar, WindowSize, axis, bucket, count_at_most, floor, splits_bucket
 
 Cells = dict[tuple[datetime | None, int], Partial]

@@ -11,64 +11,29 @@ import functools
 from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
-from itertools import chain, count, islice
-from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, cast
 from uuid import UUID
 
 from django.db import connections, transaction
 from django.db.models import Count, F, IntegerField, QuerySet, Value
 
-from flexmeter.aggregation import Latest, Measure, Partial
+from flexmeter.aggregation import Measure, Partial
 from flexmeter.conf import conf
 from flexmeter.events import UsageEvent
 from flexmeter.fields import IdentifierField, JsonTextField
 from flexmeter.metering import DAY, NO_GROUP, Folded, MeterRule, Rollups, SeriesKey, fold
-from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue, new_part, now
+from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue, now
 from flexmeter.properties import digest, dumps
-from flexmeter.stores.database.copying import NULL, copy_lines, line
-from flexmeter.stores.database.merging import merge_rollups, merge_uniques
-from flexmeter.stores.database.series import KnownSeries, RememberedSeries
+from flexmeter.stores.database.rollup_rows import Lines, Row, as_values, numbered, partial_of
+from flexmeter.stores.database.series import RememberedSeries
+from flexmeter.stores.database.tables import DIMENSION_COLUMNS, MEASURE_COLUMNS, ROLLUPS, UNIQUE_VALUES
 from flexmeter.stores.database.transactions import Superseded
 from flexmeter.windows import bucket, ceiling
 
 NOTHING = Partial()
 EVENT, ROLLUP, UNIQUE = 0, 1, 2
-MEASURE_COLUMNS = (
-    "count",
-    "total",
-    "moment",
-    "minimum",
-    "maximum",
-    "latest",
-    "latest_at",
-    "latest_accepted_at",
-    "latest_event_id",
-)
-ROLLUP_COLUMNS = ("part", "level", "series_id", "bucket", *MEASURE_COLUMNS)
-UNIQUE_COLUMNS = ("part", "series_id", "day", "value")
-DIMENSION_COLUMNS = ("dimension_1", "dimension_2", "dimension_3")
 MOST_COMBINATIONS = 2_000
 """How many are looked up by name; of more, all there are are read."""
-_SUMMED = frozenset({Measure.TOTAL})
-_NOTHING_ELSE = "\t".join([NULL] * 7) + "\n"
-
-
-class Row(NamedTuple):
-    """A rollup row to be: what a bucket of a series holds, of which `measures` are kept."""
-
-    series_id: int
-    bucket: datetime
-    partial: Partial
-    measures: frozenset[Measure]
-
-
-class Lines(NamedTuple):
-    """Rollup rows as lines of COPY's text format, with the statement that takes them."""
-
-    statement: str = ""
-    lines: Sequence[str] = ()
 
 
 class RollupWriter:
@@ -119,12 +84,12 @@ class RollupWriter:
 
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
         """Insert rollup rows."""
-        objects = [Rollup(**dict(zip(ROLLUP_COLUMNS, values, strict=True))) for values in _numbered(_columns(rows, level))]
+        objects = [Rollup(**dict(zip(ROLLUPS.columns, values, strict=True))) for values in numbered(as_values(rows, level))]
         Rollup.objects.using(self.alias).bulk_create(objects, batch_size=500)
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert unique values given as (series id, day, value)."""
-        objects = [UniqueValue(**dict(zip(UNIQUE_COLUMNS, values, strict=True))) for values in _numbered(rows)]
+        objects = [UniqueValue(**dict(zip(UNIQUE_VALUES.columns, values, strict=True))) for values in numbered(rows)]
         UniqueValue.objects.using(self.alias).bulk_create(objects, batch_size=1_000)
 
     def series_ids(self, environment: str, keys: Iterable[SeriesKey]) -> Mapping[SeriesKey, int]:
@@ -366,7 +331,7 @@ class RollupWriter:
             day__gte=min(day for _, day in days),
             day__lte=max(day for _, day in days),
         )
-        for part, *key in rows.values_list(*UNIQUE_COLUMNS):
+        for part, *key in rows.values_list(*UNIQUE_VALUES.columns):
             if tuple(key) in seen:
                 doomed.append(part)
             seen.add(tuple(key))
@@ -390,202 +355,7 @@ def _identified(rows: QuerySet[Rollup]) -> Iterator[tuple[Any, ...]]:
     return rows.values_list("part", "series_id", "bucket", *MEASURE_COLUMNS).iterator(chunk_size=5_000)
 
 
-class PostgresRollupWriter(RollupWriter):
-    """The same contract, appending a handful of rows with one INSERT and more with COPY, and merging them in the database."""
-
-    COPY_FROM: ClassVar[int] = 20
-    COPY_ROLLUPS: ClassVar[str] = """
-        COPY flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
-                               latest, latest_at, latest_accepted_at, latest_event_id) FROM STDIN
-    """
-    COPY_SUMS: ClassVar[str] = "COPY flexmeter_rollup (part, level, series_id, bucket, count, total) FROM STDIN"
-    """What rows have that keep nothing else: most of a row's time is that of its columns and its place in the index."""
-    INSERT_ROLLUPS: ClassVar[str] = """
-        INSERT INTO flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
-                                      latest, latest_at, latest_accepted_at, latest_event_id)
-        SELECT * FROM unnest(
-            %s::bigint[], %s::smallint[], %s::bigint[], %s::timestamptz[], %s::bigint[],
-            %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[],
-            %s::timestamptz[], %s::timestamptz[], %s::text[]
-        )
-    """
-    INSERT_UNIQUES: ClassVar[str] = """
-        INSERT INTO flexmeter_uniquevalue (part, series_id, day, value)
-        SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::uuid[])
-    """
-    COPY_UNIQUES: ClassVar[str] = "COPY flexmeter_uniquevalue (part, series_id, day, value) FROM STDIN"
-
-    def lines_of(self, parts: Sequence[Folded]) -> tuple[Lines, Sequence[Folded]]:
-        only_sums = all(rules[0].measures <= _SUMMED for rules, _ in parts)
-        content = _sum if only_sums else _content
-        known = self.remembered.known() if self.remembered else KnownSeries({})
-        appended = Rollup.Level.APPENDED.value
-        lines: list[str] = []
-        left: list[Folded] = []
-        for rules, partials in parts:
-            measures = rules[0].measures
-            # Lists of values go to a table of their own, and series of meters with dimensions may have to be noted.
-            unknown = list(rules) if Measure.UNIQUES in measures or rules[0].dimensions else []
-            if not unknown:
-                keys = [place[1:] for place, _ in partials]
-                ends = [f"\t{place[0]}\t{content(partial, measures)}" for place, partial in partials]
-                for rule in rules:
-                    ids = list(map(known.of(rule.meter_id, rule.generation).get, keys))
-                    if None in ids:
-                        unknown.append(rule)
-                    else:
-                        rows = zip(count(new_part()), sorted(zip(ids, ends, strict=True)))  # in the order of the index
-                        lines += [f"{part}\t{appended}\t{series_id}{end}" for part, (series_id, end) in rows]
-            if unknown:
-                left.append(Folded(unknown, partials))
-        return Lines(self.COPY_SUMS if only_sums else self.COPY_ROLLUPS, lines), left
-
-    def append_lines(self, lines: Lines) -> None:
-        if lines.lines:
-            copy_lines(self.alias, *lines)
-
-    def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
-        rows = iter(rows)
-        some = list(islice(rows, self.COPY_FROM))
-        if len(some) < self.COPY_FROM:
-            self._insert(self.INSERT_ROLLUPS, _numbered(_columns(some, level)))
-        else:
-            copy_lines(self.alias, self.COPY_ROLLUPS, _lines(chain(some, rows), level))
-
-    def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        if len(rows) < self.COPY_FROM:
-            self._insert(self.INSERT_UNIQUES, _numbered(rows))
-        else:
-            copy_lines(self.alias, self.COPY_UNIQUES, map(line, _numbered(rows)))
-
-    def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> Mapping[tuple[int, datetime], int]:
-        return merge_rollups(self.alias, rule.measures, series_ids)
-
-    def _merge_uniques(self, days: Collection[tuple[int, datetime]]) -> int:
-        return merge_uniques(self.alias, days)
-
-    def _insert(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        if columns := [list(column) for column in zip(*rows, strict=True)]:
-            with connections[self.alias].cursor() as cursor:
-                cursor.execute(sql, columns)
-
-
-class SqliteRollupWriter(RollupWriter):
-    """The same contract with executemany."""
-
-    INSERT_ROLLUPS: ClassVar[str] = """
-        INSERT INTO flexmeter_rollup (part, level, series_id, bucket, count, total, moment, minimum, maximum,
-                                      latest, latest_at, latest_accepted_at, latest_event_id)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-    """
-    INSERT_UNIQUES: ClassVar[str] = "INSERT INTO flexmeter_uniquevalue (part, series_id, day, value) VALUES (%s, %s, %s, %s)"
-
-    def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
-        self._insert(self.INSERT_ROLLUPS, _numbered(_columns(rows, level)))
-
-    def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._insert(self.INSERT_UNIQUES, _numbered(rows))
-
-    def _insert(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        instant = connections[self.alias].ops.adapt_datetimefield_value
-        stored: dict[type, Callable[[Any], Any]] = {datetime: instant, Decimal: str, UUID: attrgetter("hex")}
-        kept = ([stored[type(value)](value) if type(value) in stored else value for value in row] for row in rows)
-        with connections[self.alias].cursor() as cursor:
-            cursor.executemany(sql, list(kept))
-
-
-class PlannedRollups(RollupWriter):
-    """Keeps rows instead of writing them, as tuples of ROLLUP_COLUMNS and UNIQUE_COLUMNS.
-
-    Raises KeyError for a series that is not remembered.
-    """
-
-    def __init__(self, alias: str, remembered: RememberedSeries) -> None:
-        super().__init__(alias, remembered)
-        self.rows: list[tuple[Any, ...]] = []
-        self.uniques: list[tuple[Any, ...]] = []
-
-    def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
-        self.rows += _numbered(_columns(rows, level))
-
-    def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        self.uniques += _numbered(rows)
-
-    def series_ids(self, environment: str, keys: Iterable[SeriesKey]) -> Mapping[SeriesKey, int]:
-        return self.remembered.known() if self.remembered else {}
-
-
-def _lines(rows: Iterable[Row], level: Rollup.Level) -> Iterator[str]:
-    """Rows as lines of PostgresRollupWriter.COPY_ROLLUPS."""
-    starts: dict[datetime, str] = {}
-    contents: dict[tuple[int, frozenset[Measure]], str] = {}  # meters that count alike share their partials
-    for part, (series_id, start, partial, measures) in zip(count(new_part()), rows):
-        began = starts.get(start) or starts.setdefault(start, str(start))
-        content = contents.get((id(partial), measures))
-        if content is None:
-            content = contents[id(partial), measures] = _content(partial, measures)
-        yield f"{part}\t{level.value}\t{series_id}\t{began}\t{content}"
-
-
-def _columns(rows: Iterable[Row], level: Rollup.Level) -> Iterator[tuple[Any, ...]]:
-    """Rows as tuples of ROLLUP_COLUMNS, but for the first."""
-    return ((level.value, row.series_id, row.bucket, *_values(row.partial, row.measures)) for row in rows)
-
-
-def _numbered(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Rows with what tells them apart from all others before their columns."""
-    return ((part, *row) for part, row in zip(count(new_part()), rows))
-
-
-def _content(partial: Partial, measures: frozenset[Measure]) -> str:
-    """The end of such a line: the measures."""
-    if measures <= _SUMMED:
-        return f"{partial.count}\t{partial.total if measures else NULL}\t{_NOTHING_ELSE}"
-    return line(_values(partial, measures))
-
-
-def _sum(partial: Partial, measures: frozenset[Measure]) -> str:
-    """The same of PostgresRollupWriter.COPY_SUMS."""
-    return f"{partial.count}\t{partial.total if measures else NULL}\n"
-
-
-def partial_of(values: Sequence[Any]) -> Partial:
-    """The partial a row holds, given its MEASURE_COLUMNS."""
-    count, total, moment, minimum, maximum, latest, latest_at, latest_accepted_at, latest_event_id = values
-    partial = Partial(count=count, minimum=minimum, maximum=maximum)
-    if total is not None:
-        partial.total = total
-    if moment is not None:
-        partial.moment = moment
-    if latest is not None:
-        partial.latest = Latest(latest_at, latest_accepted_at, latest_event_id, latest)
-    return partial
-
-
-def _values(partial: Partial, measures: frozenset[Measure]) -> tuple[Any, ...]:
-    latest = partial.latest if Measure.LATEST in measures else None
-    return (
-        partial.count,
-        partial.total if Measure.TOTAL in measures else None,
-        partial.moment if Measure.MOMENT in measures else None,
-        partial.minimum if Measure.MINIMUM in measures else None,
-        partial.maximum if Measure.MAXIMUM in measures else None,
-        latest.value if latest else None,
-        latest.timestamp if latest else None,
-        latest.accepted_at if latest else None,
-        latest.event_id if latest else None,
-    )
-
-
 def _within(rows: QuerySet[Any], column: str, start: datetime | None, end: datetime | None) -> QuerySet[Any]:
     if start is not None:
         rows = rows.filter(**{f"{column}__gte": start})
     return rows if end is None else rows.filter(**{f"{column}__lt": end})
-
-
-ROLLUP_WRITERS: dict[str, type[RollupWriter]] = {"postgresql": PostgresRollupWriter, "sqlite": SqliteRollupWriter}
-
-
-def rollup_writer(alias: str, remembered: RememberedSeries | None = None) -> RollupWriter:
-    """The rollup writer for the database behind `alias`."""
-    return ROLLUP_WRITERS.get(connections[alias].vendor, RollupWriter)(alias, remembered)
