@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,6 +24,7 @@ from flexmeter.models import Event
 from flexmeter.properties import loads, rendered
 from flexmeter.queries import AnalyticsLine, AnalyticsQuery, Scope, UsageQuery
 from flexmeter.stores.database import event_counting
+from flexmeter.stores.database.transactions import BACK, GUARD
 from flexmeter.usage import analytics, measure, usage_from_events
 from flexmeter.windows import Calendar, WindowSize, zone
 
@@ -285,8 +286,9 @@ MANY = """
 """
 
 
+@pytest.mark.parametrize("around", [nullcontext, transaction.atomic], ids=["alone", "in a transaction"])
 @pytest.mark.django_db(transaction=True)
-def test_processes_share_the_work_also_where_pages_are_read_from_disk():
+def test_processes_share_the_work_also_where_pages_are_read_from_disk(around):
     """Which the planner expects to take so long that several processes are hardly faster than one."""
     scope, rule = Scope("default", "acme"), make_meter("SUM", field="n").rule()
     with connection.cursor() as cursor:
@@ -297,17 +299,34 @@ def test_processes_share_the_work_also_where_pages_are_read_from_disk():
         )
         cursor.execute("SET min_parallel_table_scan_size = 0; SET min_parallel_index_scan_size = 0")
         try:
-            with CaptureQueriesContext(connection) as captured:
-                analytics(AnalyticsQuery(scope, (rule,), BASE, BASE + timedelta(days=1), group_by=("properties.w",)))
+            with around():
+                with CaptureQueriesContext(connection) as captured:
+                    analytics(AnalyticsQuery(scope, (rule,), BASE, BASE + timedelta(days=1), group_by=("properties.w",)))
+                cursor.execute("SHOW seq_page_cost")
+                assert cursor.fetchone() == ("200",)
             [asked] = [query["sql"] for query in captured if "AS counted" in query["sql"]]
-            *settings, asked = asked.split(";")
+            statements = asked.split(";")
             with transaction.atomic():
-                for setting in settings:
-                    cursor.execute(setting)
-                cursor.execute(f"EXPLAIN {asked}")
-                plan = "\n".join(line for (line,) in cursor.fetchall())
-            cursor.execute("SHOW seq_page_cost")
-            assert cursor.fetchone() == ("200",)
+                for statement in statements:
+                    cursor.execute(f"EXPLAIN {statement}" if "AS counted" in statement else statement)
+                    if "AS counted" in statement:
+                        plan = "\n".join(line for (line,) in cursor.fetchall())
         finally:
             connection.close()  # with these settings
     assert "Partial HashAggregate" in plan, plan
+
+
+def test_a_callers_transaction_goes_on_where_the_database_cannot_read_what_is_stored(db):
+    def settings_now() -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT setting FROM pg_settings WHERE name IN ('jit', 'random_page_cost', 'seq_page_cost', 'work_mem')")
+            return [value for (value,) in cursor.fetchall()]
+
+    store([event(1, '{"n":12.5,"u":"a"}'), event(2, '{"n":1,"u":"a\\u0000"}')])
+    connection.cursor().execute("SET LOCAL work_mem = '7MB'; SET LOCAL jit = on")
+    before = settings_now()
+    with CaptureQueriesContext(connection) as captured:
+        assert usage_from_events(DAY).value == Decimal("12.5")
+    first_words = [query["sql"].split(";")[0] for query in captured]
+    assert [words for words in first_words if "flexmeter_guard" in words] == [GUARD, BACK.split(";")[0], GUARD]
+    assert settings_now() == before

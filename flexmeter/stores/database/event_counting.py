@@ -21,7 +21,7 @@ from flexmeter.events import UsageEvent
 from flexmeter.metering import Filters, MeterRule, passes
 from flexmeter.properties import EXACT, loads, text_fault
 from flexmeter.queries import Scope
-from flexmeter.stores.database.transactions import takes_messages
+from flexmeter.stores.database.transactions import can_read_apart, read_apart
 from flexmeter.windows import Calendar, WindowSize, axis, count_at_most
 
 MOST_WINDOWS: Final = 5_000
@@ -75,9 +75,10 @@ class PostgresEventCounter(EventCounter):
     """Counts what needs no more than sums, extremes and distinct values of properties, in windows that can be listed."""
 
     COUNTED: ClassVar[str] = "SELECT * FROM ({branches}) AS counted LIMIT {limit}"
-    IN_MEMORY: ClassVar[str] = "SET LOCAL jit = off;" + ";".join(
-        f"SELECT set_config('{cost}', (current_setting('{cost}')::float8 / 10)::text, true)"
-        for cost in ("seq_page_cost", "random_page_cost")
+    IN_MEMORY: ClassVar[Sequence[str]] = (
+        "SET LOCAL jit = off",
+        "SELECT set_config('seq_page_cost', (current_setting('seq_page_cost')::float8 / 10)::text, true)",
+        "SELECT set_config('random_page_cost', (current_setting('random_page_cost')::float8 / 10)::text, true)",
     )
     """The planner expects the disk to take most of the time, which several processes do not share, and finds those hardly faster
     than one. Where pages are in memory, as recent ones are, what takes long is reading JSON. Nor does it know how long a compiler
@@ -121,26 +122,23 @@ class PostgresEventCounter(EventCounter):
 
     def _rows(self, branches: Sequence[_Branch]) -> list[_Row] | None:
         """None where there are too many."""
-        connection = connections[self.alias]
-        if connection.get_autocommit() and not connection.in_atomic_block:
+        if can_read_apart(self.alias):
             try:
                 return self._asked(branches, guarded=False)
             except DataError:
-                pass  # outside of a transaction nothing is lost by trying, which is cheaper than to look at every event
+                pass  # nothing is lost by trying, which is cheaper than to look at every event
         return self._asked(branches, guarded=True)
 
     def _asked(self, branches: Sequence[_Branch], *, guarded: bool) -> list[_Row] | None:
         parameters: dict[str, Any] = {}
         parts = " UNION ALL ".join(branch.sql(parameters, guarded=guarded) for branch in branches)
         sql = self.COUNTED.format(branches=parts, limit=MOST_ROWS + 1)
-        with connections[self.alias].cursor() as cursor:
-            if guarded or not takes_messages(self.alias):
+        if can_read_apart(self.alias):
+            rows = read_apart(self.alias, sql, parameters, settings=self.IN_MEMORY)
+        else:
+            with connections[self.alias].cursor() as cursor:
                 cursor.execute(sql, parameters)
-            else:  # a message of several statements is a transaction by itself
-                cursor.execute(f"{self.IN_MEMORY};{sql}", parameters)
-                while cursor.nextset():
-                    pass
-            rows = cursor.fetchall()
+                rows = cursor.fetchall()
         return None if len(rows) > MOST_ROWS else [branches[number].row(*values) for number, *values in rows]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
@@ -20,7 +20,9 @@ ATTEMPTS = 30
 LONGEST_PAUSE_SECONDS = 0.32
 PATIENCE_SECONDS = 30.0
 """How long a transaction is attempted again; what a database waits for locks within an attempt comes on top."""
-GUARD = "flexmeter_guard"
+GUARD = "SAVEPOINT flexmeter_guard"
+PASSED = "RELEASE SAVEPOINT flexmeter_guard"
+BACK = f"ROLLBACK TO SAVEPOINT flexmeter_guard;{PASSED}"
 _TRANSIENT_SQLSTATES = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
 _TRANSIENT_MYSQL = {1205, 1213, 1020}  # lock wait timeout, deadlock, record changed since last read
 _LOST_MYSQL = {(2006,), (2013,), (2055,)}  # gone away, lost during a query, lost for a reason of the system's
@@ -82,11 +84,46 @@ def run_guarded(alias: str, sql: str, parameters: Sequence[Any]) -> None:
                 cursor.execute(sql, parameters)
             return
         try:  # one round trip instead of three
-            cursor.execute(f"SAVEPOINT {GUARD};{sql};RELEASE SAVEPOINT {GUARD}", parameters)
+            cursor.execute(f"{GUARD};{sql};{PASSED}", parameters)
         except DatabaseError:
-            with suppress(DatabaseError):  # there is no savepoint to go back to in what was broken before
-                cursor.execute(f"ROLLBACK TO SAVEPOINT {GUARD};RELEASE SAVEPOINT {GUARD}")
+            _go_back(cursor)
             raise
+
+
+def can_read_apart(alias: str) -> bool:
+    """Whether `read_apart` may be called: not with autocommit off outside of `atomic()`, where the caller's transaction is its
+    own business."""
+    connection = connections[alias]
+    return connection.in_atomic_block or connection.get_autocommit()
+
+
+def read_apart(alias: str, sql: str, parameters: Mapping[str, Any], *, settings: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+    """The rows of a query, which a transaction around it survives if it fails. Raises what the database raises.
+
+    `settings` are statements that give PostgreSQL settings for a transaction: made for this query alone and undone after it,
+    where the database takes them in the same message.
+    """
+    inside = connections[alias].in_atomic_block
+    with connections[alias].cursor() as cursor:
+        if not takes_messages(alias):
+            with transaction.atomic(using=alias) if inside else nullcontext():
+                cursor.execute(sql, parameters)
+                return cursor.fetchall()
+        before = [GUARD, *settings] if inside else settings  # a message of several statements is a transaction by itself
+        try:
+            cursor.execute(";".join([*before, sql, *([BACK] if inside else [])]), parameters)
+        except DatabaseError:
+            if inside:
+                _go_back(cursor)
+            raise
+        for _ in before:
+            cursor.nextset()
+        return cursor.fetchall()
+
+
+def _go_back(cursor: CursorWrapper) -> None:
+    with suppress(DatabaseError):  # there is no savepoint to go back to in what was broken before
+        cursor.execute(BACK)
 
 
 def connect_unasked(alias: str) -> None:
