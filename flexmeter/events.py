@@ -30,6 +30,7 @@ _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 
 
 class UsageEvent(NamedTuple):
@@ -76,12 +77,13 @@ class _Ulids:
         self._last = 0
 
     def next(self) -> int:
-        value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+        moment = time.time_ns() // 1_000_000
         with self._lock:
-            if value >> 80 <= self._last >> 80:
-                value = self._last + 1 + secrets.randbits(32)
-            self._last = value
-        return value
+            if moment > self._last >> 80:
+                self._last = moment << 80 | secrets.randbits(80)
+            else:
+                self._last += 1 + secrets.randbits(32)
+            return self._last
 
 
 _ulids = _Ulids()
@@ -90,7 +92,7 @@ _ulids = _Ulids()
 def new_id(prefix: str) -> str:
     """`prefix`, an underscore and a ULID: 26 Crockford base-32 characters that sort by creation time."""
     value = _ulids.next()
-    return prefix + "_" + "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
+    return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])}"
 
 
 def parse_timestamp(text: str) -> datetime:

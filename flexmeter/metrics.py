@@ -53,6 +53,7 @@ class LagCollector:
 if prometheus is not None:
     _accepted = prometheus.Counter("flexmeter_accepted_events", "Events committed, counted or to be counted.")
     _ingested = prometheus.Counter("flexmeter_ingested_events", "Events counted, by outcome.", ["outcome"])
+    _stored, _replaced = _ingested.labels("stored"), _ingested.labels("replaced")
     _duplicates = prometheus.Counter("flexmeter_duplicate_events", "Events that were known already, changed or not.")
     _rejected = prometheus.Counter("flexmeter_rejected_events", "Accepted events that could not be counted.", ["reason"])
     _seconds = prometheus.Histogram("flexmeter_batch_seconds", "Seconds in which a batch was counted and committed.")
@@ -66,9 +67,10 @@ def accepted(events: int) -> None:
 
 def ingested(stored: int, replaced: int, repeated: int) -> None:
     if prometheus is not None:
-        _ingested.labels("stored").inc(stored)
-        _ingested.labels("replaced").inc(replaced)
-        _duplicates.inc(replaced + repeated)
+        _stored.inc(stored)
+        if replaced or repeated:
+            _replaced.inc(replaced)
+            _duplicates.inc(replaced + repeated)
 
 
 def rejected(reason: str) -> None:

@@ -34,11 +34,11 @@ class ApiKeyAuthentication(BaseAuthentication):
     """`x-api-key: <secret>`, or `Authorization: Bearer <secret>`; `request.auth` becomes Credentials."""
 
     def authenticate(self, request: Request) -> tuple[Any, Credentials] | None:
-        secret = request.headers.get("x-api-key")
+        secret = request.META.get("HTTP_X_API_KEY")
         if secret:
             refusal = "Unauthorized"
         else:
-            authorization = request.headers.get("Authorization")
+            authorization = request.META.get("HTTP_AUTHORIZATION")
             if not authorization:
                 return None
             scheme, _, secret = authorization.partition(" ")

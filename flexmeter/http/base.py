@@ -12,16 +12,17 @@ from django.utils.module_loading import import_string
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import NotFound
 from rest_framework.permissions import BasePermission
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from flexmeter import inbox
 from flexmeter.conf import conf
 from flexmeter.events import new_id
+from flexmeter.http.answers import Answer
 from flexmeter.http.authentication import Credentials, HasScope
-from flexmeter.http.bodies import AnyJsonParser, JsonOnly, JsonRenderer, drain, json_object, query_parameters
+from flexmeter.http.bodies import AnyJsonParser, JsonOnly, drain, json_object, query_parameters
 from flexmeter.http.errors import exception_handler
 from flexmeter.http.throttling import KeyThrottle
 
@@ -39,7 +40,7 @@ class ApiView(APIView):
     binding_message: ClassVar[str] = "Please check the request payload"
 
     permission_classes: ClassVar[list[type[BasePermission]]] = [HasScope]  # type: ignore[misc]
-    renderer_classes = (JsonRenderer,)
+    renderer_classes = (JSONRenderer,)
     parser_classes = (AnyJsonParser,)
     throttle_classes: Sequence[type[BaseThrottle]] = (KeyThrottle,)
     content_negotiation_class = JsonOnly
@@ -56,7 +57,7 @@ class ApiView(APIView):
     def get_authenticators(self) -> list[BaseAuthentication]:
         return [import_string(conf.AUTHENTICATION)()]
 
-    def get_exception_handler(self) -> Callable[..., Response]:
+    def get_exception_handler(self) -> Callable[..., Answer]:
         return exception_handler
 
     def scope_for(self, method: str | None) -> str:
@@ -80,12 +81,12 @@ class ApiView(APIView):
         return query_parameters(self.request._request)
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        given = request.headers.get("X-Request-ID", "")
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
         return super().initialize_request(request, *args, **kwargs)
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return Response()
+        return Answer()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method == "OPTIONS":
@@ -94,7 +95,7 @@ class ApiView(APIView):
         super().initial(request, *args, **kwargs)
         inbox.look_after()
 
-    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Response:
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().finalize_response(request, response, *args, **kwargs)
         drain(self.request._request)
         response["X-Request-ID"] = self.request_id

@@ -1,4 +1,4 @@
-"""Bodies as JSON, whatever the content type says, answers as JSON, whatever was asked for, and query strings as UTF-8."""
+"""Bodies as JSON, whatever the content type says, and query strings as UTF-8."""
 
 from __future__ import annotations
 
@@ -30,21 +30,8 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 TOO_LARGE = "Request body exceeds the maximum size; split the batch into smaller requests"
 
 
-class JsonRenderer(BaseRenderer):
-    """Strict JSON; decimals become numbers with all their digits."""
-
-    media_type = "application/json"
-    format = "json"
-    charset = None
-
-    def render(
-        self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
-    ) -> bytes:
-        return b"" if data is None else properties.dumps(data).encode("utf-8", "replace")
-
-
 class JsonOnly(BaseContentNegotiation):
-    """Every answer is JSON, whatever the Accept header wishes for."""
+    """Every answer is JSON, whatever the Accept header wishes for: see `Answer`."""
 
     def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser:
         return parsers[0]
@@ -124,7 +111,7 @@ def query_parameters(request: HttpRequest) -> QueryDict:
 
 def read_body(request: HttpRequest) -> bytes:
     """The whole body, unpacked if it came with gzip, never more than FLEXMETER_MAX_BODY_BYTES."""
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if encoding not in ("", "identity", "gzip"):
         raise ApiError(415, "validation_error", "Content-Encoding must be gzip or identity", {"content_encoding": encoding})
     limit = conf.MAX_BODY_BYTES
@@ -157,7 +144,7 @@ def _announced(request: HttpRequest) -> int:
 def _read(request: HttpRequest, size: int) -> bytes:
     """Bytes of the body; of a chunked one from the server itself, because Django reads nothing without a length."""
     environ = getattr(request, "environ", {})
-    if not (environ.get("wsgi.input_terminated") and "chunked" in request.headers.get("Transfer-Encoding", "").lower()):
+    if not (environ.get("wsgi.input_terminated") and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()):
         return request.read(size)
     try:
         return bytes(environ["wsgi.input"].read(size))

@@ -11,7 +11,6 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
-from rest_framework.response import Response
 
 from flexmeter.exceptions import (
     AlreadyDefined,
@@ -22,6 +21,7 @@ from flexmeter.exceptions import (
     InvalidQuery,
     PrunedEvents,
 )
+from flexmeter.http.answers import Answer
 
 logger = logging.getLogger("flexmeter.http")
 
@@ -78,7 +78,7 @@ def _shortened(text: str, length: int = SHOWN_CHARACTERS) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Answer:
     """The answer for any exception a view raised; what nobody expected is logged and answered with 500."""
     known = _known(error, context)
     headers: dict[str, str] = {}
@@ -99,7 +99,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
         headers["WWW-Authenticate"] = "ApiKey"
     if isinstance(error, exceptions.Throttled):
         headers["Retry-After"] = str(max(1, round(getattr(error, "wait", None) or 1)))
-    return Response(envelope(known.status, known.code, known.message, known.details), known.status, headers=headers)
+    return Answer(envelope(known.status, known.code, known.message, known.details), known.status, headers=headers)
 
 
 def _known(error: Exception, context: Mapping[str, Any]) -> ApiError | None:

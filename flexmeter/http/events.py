@@ -10,7 +10,6 @@ from typing import Any
 from django.db.models import Count
 from django.db.models.functions import TruncMinute
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter import inbox, recording, windows
 from flexmeter.conf import conf
@@ -18,6 +17,7 @@ from flexmeter.events import MAX_SENDER_LENGTH, UsageEvent, format_timestamp, pa
 from flexmeter.exceptions import InvalidQuery
 from flexmeter.explain import explain, look_up
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.base import ApiView
 from flexmeter.http.bodies import decoded, read_body
 from flexmeter.http.errors import VALIDATION_FAILED, ApiError, InvalidPayload, invalid
@@ -59,19 +59,19 @@ class IngestView(ApiView):
 class EventsView(IngestView):
     """One event, or a list by query string."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         event = parse_event(self.body(), now=now(), sender=self.sender)
         self.accept([event])
-        return Response({"message": "Event accepted for processing", "event_id": event.event_id}, 202)
+        return Answer({"message": "Event accepted for processing", "event_id": event.event_id}, 202)
 
-    def get(self, request: Request) -> Response:
-        return Response(listing_of(self.environment, self.parameters()).page())
+    def get(self, request: Request) -> Answer:
+        return Answer(listing_of(self.environment, self.parameters()).page())
 
 
 class BulkView(IngestView):
     """Up to FLEXMETER_MAX_BULK_EVENTS events, all or none."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         body = read_body(request._request)
         elements = decoded(body).get("events")
         if elements is None:
@@ -87,20 +87,20 @@ class BulkView(IngestView):
             self.accept(sent_events(body.decode(), elements, now=now(), sender=self.sender))
         else:
             self.accept(parse_events(elements, now=now(), sender=self.sender))
-        return Response({"message": "Events accepted for processing"}, 202)
+        return Answer({"message": "Events accepted for processing"}, 202)
 
 
 class QueryView(ApiView):
     """Raw events, page by page."""
 
-    def post(self, request: Request) -> Response:
-        return Response(EventListing.of(self.environment, self.body()).page())
+    def post(self, request: Request) -> Answer:
+        return Answer(EventListing.of(self.environment, self.body()).page())
 
 
 class LookupView(ApiView):
     """What became of one event, by `?id=` or by the path."""
 
-    def get(self, request: Request, event_id: str | None = None) -> Response:
+    def get(self, request: Request, event_id: str | None = None) -> Answer:
         parameters = _given(self.parameters())
         wanted = event_id if event_id is not None else parameters.get("id", "")
         if not wanted:
@@ -118,7 +118,7 @@ class LookupView(ApiView):
             or (end is not None and found.event.timestamp > end)
         ):
             raise ApiError(404, "not_found", "Event not found in events table", {"event_id": wanted})
-        return Response(waiting_shape(found.event) if found.waits else lookup_shape(explain(found.event)))
+        return Answer(waiting_shape(found.event) if found.waits else lookup_shape(explain(found.event)))
 
 
 class MonitoringView(ApiView):
@@ -126,7 +126,7 @@ class MonitoringView(ApiView):
 
     binding_message = "Please check the query parameters"
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> Answer:
         parameters = _given(self.parameters())
         start, end = members.instant(parameters, "start_time"), members.instant(parameters, "end_time")
         if (start is None) != (end is None):
@@ -144,7 +144,7 @@ class MonitoringView(ApiView):
         rows = Event.objects.using(read_alias()).in_environment(self.environment).between(start, end)
         if size is None:
             total = count_events(Extent(self.environment, start, end), rows.db)
-            return Response({"total_count": total, **answer})
+            return Answer({"total_count": total, **answer})
         counts: Counter[datetime] = Counter()
         calendar = calendar_in(UTC)
         by_minute = (
@@ -161,7 +161,7 @@ class MonitoringView(ApiView):
                 {"window_size": size.value},
             )
         answer["points"] = [{"timestamp": format_timestamp(start), "event_count": counts[start]} for start in sorted(counts)]
-        return Response({"total_count": sum(counts.values()), **answer})
+        return Answer({"total_count": sum(counts.values()), **answer})
 
 
 def _given(parameters: Any) -> dict[str, str]:

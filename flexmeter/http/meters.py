@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.base import ApiView
 from flexmeter.http.errors import InvalidPayload
 from flexmeter.http.filters import MeterFilter, validated
@@ -24,18 +24,18 @@ CHANGES = {"POST": "admin", "PUT": "admin", "DELETE": "admin"}
 class MetersView(ApiView):
     scopes = CHANGES
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         definition = definition_of_body(self.body())
         meter = create_meter(definition, environment=self.environment, by=self.credentials.subject)
-        return Response(meter_shape(meter), 201)
+        return Answer(meter_shape(meter), 201)
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> Answer:
         parameters = self.parameters()
         page = Page.of(parameters, SORTS)
         meters = Meter.objects.using(read_alias()).in_environment(self.environment).exclude(status=Meter.Status.DELETED)
         rows: QuerySet[Meter] = validated(MeterFilter(parameters, queryset=meters)).qs.order_by(*page.ordering)
         total = rows.count()
-        return Response(
+        return Answer(
             {
                 "items": [meter_shape(meter) for meter in rows[page.offset : page.offset + page.limit]],
                 "pagination": page.pagination(total),
@@ -46,28 +46,28 @@ class MetersView(ApiView):
 class MeterView(ApiView):
     scopes = CHANGES
 
-    def get(self, request: Request, meter_id: str) -> Response:
-        return Response(meter_shape(find_meter(_id(meter_id), environment=self.environment, using=read_alias())))
+    def get(self, request: Request, meter_id: str) -> Answer:
+        return Answer(meter_shape(find_meter(_id(meter_id), environment=self.environment, using=read_alias())))
 
-    def put(self, request: Request, meter_id: str) -> Response:
+    def put(self, request: Request, meter_id: str) -> Answer:
         body = self.body()
         dimensions = None if body.get("dimensions") is None else members.texts(body, "dimensions")
         meter = add_filters(
             _id(meter_id), _filters(body), dimensions=dimensions, environment=self.environment, by=self.credentials.subject
         )
-        return Response(meter_shape(meter))
+        return Answer(meter_shape(meter))
 
-    def delete(self, request: Request, meter_id: str) -> Response:
+    def delete(self, request: Request, meter_id: str) -> Answer:
         archive_meter(_id(meter_id), environment=self.environment, by=self.credentials.subject)
-        return Response({"message": "Meter deleted successfully"})
+        return Answer({"message": "Meter deleted successfully"})
 
 
 class DisableMeterView(ApiView):
     scopes = CHANGES
 
-    def post(self, request: Request, meter_id: str) -> Response:
+    def post(self, request: Request, meter_id: str) -> Answer:
         archive_meter(_id(meter_id), environment=self.environment, by=self.credentials.subject)
-        return Response({"message": "Meter disabled successfully"})
+        return Answer({"message": "Meter disabled successfully"})
 
 
 def _id(meter_id: str) -> str:

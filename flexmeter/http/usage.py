@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter import pricebook
 from flexmeter.aggregation import ZERO, AggregationType
@@ -15,6 +14,7 @@ from flexmeter.conf import conf
 from flexmeter.events import format_timestamp
 from flexmeter.exceptions import InvalidMeter, InvalidQuery
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.base import ApiView
 from flexmeter.http.bodies import decoded, read_body
 from flexmeter.http.errors import ApiError, InvalidPayload
@@ -36,7 +36,7 @@ _PROPERTY_NAME = re.compile(r"[A-Za-z0-9_.]+")
 class UsageView(ApiView):
     """Usage by an aggregation that the request defines."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         body = self.body()
         rule = _ad_hoc_rule(body)
         span = members.time_range(body)
@@ -48,13 +48,13 @@ class UsageView(ApiView):
             members.window(body, "window_size"),
             members.calendar(body),
         )
-        return Response(_usage_shape(query, usage(query)))
+        return Answer(_usage_shape(query, usage(query)))
 
 
 class MeterUsageView(ApiView):
     """Usage by a meter; its own filters and those of the request both apply."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         body = self.body()
         meter_id = members.text(body, "meter_id", required=True)
         span, window, calendar = members.time_range(body), members.window(body, "window_size"), members.calendar(body)
@@ -63,13 +63,13 @@ class MeterUsageView(ApiView):
         meter = find_meter(meter_id, environment=self.environment, using=read_alias())
         accumulates = meter.reset_usage == Meter.ResetUsage.NEVER
         query = UsageQuery(meter.rule(), scope, span.start, span.end, window, calendar, accumulates)
-        return Response(_usage_shape(query, usage(query)))
+        return Answer(_usage_shape(query, usage(query)))
 
 
 class AnalyticsView(ApiView):
     """Usage and what it costs, by line item or meter, and by group."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         body = self.body()
         span, window = members.time_range(body), members.window(body, "window_size")
         customer = members.text(body, "external_customer_id")
@@ -91,7 +91,7 @@ class AnalyticsView(ApiView):
             members.boolean(body, "include_children"),
         )
         costs = pricebook.current().costs(query)
-        return Response(
+        return Answer(
             {
                 "total_cost": plain(costs.cost),
                 "subtotal": plain(costs.subtotal),
@@ -106,15 +106,15 @@ class AnalyticsView(ApiView):
 class InferenceCostView(ApiView):
     """Cost of single inference requests in nano-USD, each taken by itself."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         received = read_body(request._request)
         if not received:
-            return Response({"requests": []})
+            return Answer({"requests": []})
         ids = members.texts(decoded(received), "requestIds")
         if not ids:
             raise InvalidPayload("requestIds", "is required and must name at least one event id")
         costs = pricebook.current().costs_of_ids(ids, environment=self.environment)
-        return Response({"requests": [{"requestId": id, "costNanoUsd": _nano(costs.get(id, ZERO))} for id in ids]})
+        return Answer({"requests": [{"requestId": id, "costNanoUsd": _nano(costs.get(id, ZERO))} for id in ids]})
 
 
 def _nano(cost: Decimal) -> str:

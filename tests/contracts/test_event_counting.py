@@ -319,7 +319,9 @@ def test_processes_share_the_work_also_where_pages_are_read_from_disk(around):
 def test_a_callers_transaction_goes_on_where_the_database_cannot_read_what_is_stored(db):
     def settings_now() -> list[str]:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT setting FROM pg_settings WHERE name IN ('jit', 'random_page_cost', 'seq_page_cost', 'work_mem')")
+            cursor.execute(
+                "SELECT setting FROM pg_settings WHERE name IN ('jit', 'random_page_cost', 'seq_page_cost', 'work_mem')"
+            )
             return [value for (value,) in cursor.fetchall()]
 
     store([event(1, '{"n":12.5,"u":"a"}'), event(2, '{"n":1,"u":"a\\u0000"}')])

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, TypeVar
 
 import django_filters
 from django.db.models import QuerySet
-from django.http import QueryDict
+from django.http import HttpResponse, QueryDict
 from django.utils.text import capfirst
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.base import ApiView
 from flexmeter.http.bodies import decoded, read_body
 from flexmeter.http.errors import ApiError
@@ -72,24 +72,24 @@ class PricingView(ApiView):
             setattr(row, column, value)
         return references.save(row, by=self.credentials.subject, using=write_alias())
 
-    def archived(self, row: Record) -> Response:
+    def archived(self, row: Record) -> Answer:
         references.archive(row, by=self.credentials.subject, using=write_alias())
-        return Response({"message": f"{capfirst(str(row._meta.verbose_name))} archived successfully"})
+        return Answer({"message": f"{capfirst(str(row._meta.verbose_name))} archived successfully"})
 
     def together(self, work: Callable[[], T]) -> T:
         """Do all of it or nothing."""
         return in_transaction(write_alias(), work)
 
-    def shown(self, row: Record, status: int = 200) -> Response:
+    def shown(self, row: Record, status: int = 200) -> Answer:
         [answer] = self.resource.answers([row], self.resource.expanded)
-        return Response(answer, status)
+        return Answer(answer, status)
 
     def optional_body(self) -> Members:
         """The request's JSON object, or {} where nothing was sent."""
         received = read_body(self.request._request)
         return decoded(received) if received.strip() else {}
 
-    def page(self, parameters: QueryDict, **conditions: Any) -> Response:
+    def page(self, parameters: QueryDict, **conditions: Any) -> Answer:
         """The page of a list that parameters ask for."""
         resource = self.resource
         page = Page.of(parameters, resource.sorts)
@@ -97,9 +97,9 @@ class PricingView(ApiView):
         found = validated(resource.filters(parameters, queryset=within)).qs.order_by(*page.ordering)
         wanted = frozenset(filter(None, (parameters.get("expand") or "").split(",")))
         rows = list(found[page.offset : page.offset + page.limit])
-        return Response({"items": resource.answers(rows, wanted), "pagination": page.pagination(found.count())})
+        return Answer({"items": resource.answers(rows, wanted), "pagination": page.pagination(found.count())})
 
-    def handle_exception(self, error: Exception) -> Response:
+    def handle_exception(self, error: Exception) -> HttpResponse:
         if isinstance(error, InUse):
             error = ApiError(409, "invalid_operation", error.message, error.details)
         return super().handle_exception(error)
@@ -108,7 +108,7 @@ class PricingView(ApiView):
 class ListView(PricingView):
     """A list by query string."""
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> Answer:
         return self.page(self.parameters())
 
 
@@ -117,14 +117,14 @@ class SearchView(PricingView):
 
     scopes: ClassVar[Mapping[str, str]] = {"POST": "read"}
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         return self.page(parameters_of(self.optional_body(), self.resource.filters))
 
 
 class OneView(PricingView):
     """One row, by its id."""
 
-    def get(self, request: Request, id: str) -> Response:
+    def get(self, request: Request, id: str) -> Answer:
         return self.shown(self.find(self.resource.model, id, "id"))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.errors import InvalidPayload
 from flexmeter.http.members import Members
 from flexmeter.http.meters import definition_of_body
@@ -49,7 +49,7 @@ PLAN_COLUMNS: Columns = {
 class FeaturesView(ListView):
     resource = FEATURES
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         body = self.body()
         members.text(body, "name", required=True)
         columns = feature_columns(body)
@@ -72,18 +72,18 @@ class FeaturesView(ListView):
 class FeatureView(OneView):
     resource = FEATURES
 
-    def put(self, request: Request, id: str) -> Response:
+    def put(self, request: Request, id: str) -> Answer:
         columns = feature_columns(self.body())
         return self.shown(self.saved(self.find(Feature, id, "id"), columns))
 
-    def delete(self, request: Request, id: str) -> Response:
+    def delete(self, request: Request, id: str) -> Answer:
         return self.archived(self.find(Feature, id, "id"))
 
 
 class PlansView(ListView):
     resource = PLANS
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         body = self.body()
         members.text(body, "name", required=True)
         plan = Plan(environment=self.environment, **reading.given(body, PLAN_COLUMNS))
@@ -93,11 +93,11 @@ class PlansView(ListView):
 class PlanView(OneView):
     resource = PLANS
 
-    def put(self, request: Request, id: str) -> Response:
+    def put(self, request: Request, id: str) -> Answer:
         columns = reading.given(self.body(), PLAN_COLUMNS)
         return self.shown(self.saved(self.find(Plan, id, "id"), columns))
 
-    def delete(self, request: Request, id: str) -> Response:
+    def delete(self, request: Request, id: str) -> Answer:
         return self.archived(self.find(Plan, id, "id"))
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.errors import InvalidPayload
 from flexmeter.pricing.http import answers, reading
 from flexmeter.pricing.http.base import ListView, OneView, Resource
@@ -42,7 +42,7 @@ UNHEEDED = ("max_redemptions", "redeem_after", "redeem_before", "duration_in_per
 class CouponsView(ListView):
     resource = COUPONS
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         body = self.body()
         for name in ("name", "type", "cadence"):
             members.text(body, name, required=True)
@@ -53,19 +53,19 @@ class CouponsView(ListView):
 class CouponView(OneView):
     resource = COUPONS
 
-    def put(self, request: Request, id: str) -> Response:
+    def put(self, request: Request, id: str) -> Answer:
         """Changes what a coupon is called; what it takes off is settled."""
         columns = reading.given(self.body(), TOLD_COLUMNS)
         return self.shown(self.saved(self.find(Coupon, id, "id"), columns))
 
-    def delete(self, request: Request, id: str) -> Response:
+    def delete(self, request: Request, id: str) -> Answer:
         return self.archived(self.find(Coupon, id, "id"))
 
 
 class AssociationsView(ListView):
     resource = ASSOCIATIONS
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         """Has a coupon reduce a subscription's costs, or one line item's."""
         body = self.body()
         coupon, subscription = self.named(Coupon, body, "coupon_id"), self.named(Subscription, body, "subscription_id")
@@ -82,6 +82,6 @@ class AssociationsView(ListView):
 class AssociationView(OneView):
     resource = ASSOCIATIONS
 
-    def put(self, request: Request, id: str) -> Response:
+    def put(self, request: Request, id: str) -> Answer:
         columns = reading.given(self.body(), {"end_date": ("end_date", reading.instant)})
         return self.shown(self.saved(self.find(CouponAssociation, id, "id"), columns))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter.exceptions import DefinitionNotFound
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.errors import InvalidPayload
 from flexmeter.http.members import Members
 from flexmeter.pricing import references
@@ -34,13 +34,13 @@ COLUMNS: Columns = {
 class CustomersView(ListView):
     resource = CUSTOMERS
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         body = self.body()
         members.text(body, "external_id", required=True)
         customer = Customer(environment=self.environment, **columns_of(self, body))
         return self.shown(self.saved(customer), 201)
 
-    def put(self, request: Request) -> Response:
+    def put(self, request: Request) -> Answer:
         """Changes the customer that the query string names by `id` or by `external_customer_id`."""
         parameters = self.parameters()
         id, external_id = members.text(parameters, "id"), members.text(parameters, "external_customer_id")
@@ -53,18 +53,18 @@ class CustomersView(ListView):
 class CustomerView(OneView):
     resource = CUSTOMERS
 
-    def put(self, request: Request, id: str) -> Response:
+    def put(self, request: Request, id: str) -> Answer:
         return changed(self, self.find(Customer, id, "id"))
 
-    def delete(self, request: Request, id: str) -> Response:
+    def delete(self, request: Request, id: str) -> Answer:
         references.archive(self.find(Customer, id, "id"), by=self.credentials.subject)
-        return Response(status=204)
+        return Answer(status=204)
 
 
 class ByExternalIdView(PricingView):
     resource = CUSTOMERS
 
-    def get(self, request: Request, external_id: str) -> Response:
+    def get(self, request: Request, external_id: str) -> Answer:
         try:
             return self.shown(by_external_id(self, external_id))
         except DefinitionNotFound:
@@ -83,7 +83,7 @@ def by_external_id(view: PricingView, external_id: str) -> Customer:
     return found
 
 
-def changed(view: PricingView, customer: Customer) -> Response:
+def changed(view: PricingView, customer: Customer) -> Answer:
     return view.shown(view.saved(customer, columns_of(view, view.body())))
 
 

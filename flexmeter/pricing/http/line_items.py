@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.errors import InvalidPayload
 from flexmeter.http.members import Members
 from flexmeter.models import now
@@ -44,10 +44,10 @@ class SubscriptionItemsView(PricingView):
 
     resource = LINE_ITEMS
 
-    def get(self, request: Request, id: str) -> Response:
+    def get(self, request: Request, id: str) -> Answer:
         return self.page(self.parameters(), subscription=self.find(Subscription, id, "id"))
 
-    def post(self, request: Request, id: str) -> Response:
+    def post(self, request: Request, id: str) -> Answer:
         body = self.body()
         return self.shown(add_item(self, self.find(Subscription, id, "id"), body), 201)
 
@@ -55,7 +55,7 @@ class SubscriptionItemsView(PricingView):
 class LineItemView(OneView):
     resource = LINE_ITEMS
 
-    def put(self, request: Request, id: str) -> Response:
+    def put(self, request: Request, id: str) -> Answer:
         """Changes what was committed to; with members of a price, charges by a price of its own from `effective_from` on."""
         body = self.body()
         reading.refuse(body, UNHEEDED)
@@ -69,7 +69,7 @@ class LineItemView(OneView):
 
         return self.shown(self.together(change))
 
-    def delete(self, request: Request, id: str) -> Response:
+    def delete(self, request: Request, id: str) -> Answer:
         """Charges nothing more by it from `effective_from` (now, if missing) on."""
         at = members.instant(self.optional_body(), "effective_from") or now()
         item = self.find(LineItem, id, "id")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter.exceptions import DefinitionNotFound
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.errors import InvalidPayload
 from flexmeter.http.members import Members
 from flexmeter.pricing.http import answers, reading
@@ -56,14 +56,14 @@ MOST_AT_ONCE = 100
 class PricesView(ListView):
     resource = PRICES
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         return self.shown(self.saved(price_of(self, self.body())), 201)
 
 
 class BulkPricesView(PricingView):
     resource = PRICES
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         bodies = reading.objects(self.body(), "items", most=MOST_AT_ONCE)
         if not bodies:
             raise InvalidPayload("items", "must hold at least one price")
@@ -72,33 +72,33 @@ class BulkPricesView(PricingView):
             with reading.within(f"items[{index}]"):
                 prices.append(price_of(self, body))
         stored = self.together(lambda: [self.saved(price) for price in prices])
-        return Response({"items": answers.prices(stored, self.resource.expanded)}, 201)
+        return Answer({"items": answers.prices(stored, self.resource.expanded)}, 201)
 
 
 class PriceView(OneView):
     resource = PRICES
 
-    def put(self, request: Request, id: str) -> Response:
+    def put(self, request: Request, id: str) -> Answer:
         body = self.body()
         reading.refuse(body, (*UNHEEDED, "effective_from"))
         price = self.find(Price, id, "id")
         columns = rate_columns(body, price) | reading.given(body, TOLD_COLUMNS)
         return self.shown(self.saved(price, columns))
 
-    def delete(self, request: Request, id: str) -> Response:
+    def delete(self, request: Request, id: str) -> Answer:
         """Archives a price that nothing has; with `end_date` one that is in use, which is charged until then."""
         end = members.instant(self.optional_body(), "end_date")
         price = self.find(Price, id, "id")
         if end is None:
             return self.archived(price)
         end_price(price, end, by=self.credentials.subject)
-        return Response({"message": "Price ended successfully"})
+        return Answer({"message": "Price ended successfully"})
 
 
 class PriceByKeyView(PricingView):
     resource = PRICES
 
-    def get(self, request: Request, lookup_key: str) -> Response:
+    def get(self, request: Request, lookup_key: str) -> Answer:
         members.checked_text(lookup_key, "lookup_key")
         found = self.rows(Price).filter(lookup_key=lookup_key).order_by("-status", "-created_at", "-id").first()
         if found is None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.db.models import QuerySet
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from flexmeter.events import format_timestamp
 from flexmeter.http import members
+from flexmeter.http.answers import Answer
 from flexmeter.http.errors import ApiError, InvalidPayload
 from flexmeter.http.members import Members
 from flexmeter.models import now
@@ -58,7 +58,7 @@ IMMEDIATE, SCHEDULED = "immediate", "scheduled_date"
 class SubscriptionsView(ListView):
     resource = SUBSCRIPTIONS
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Answer:
         body = self.body()
         reading.refuse(body, UNHEEDED)
         order = Order(self, body)
@@ -68,7 +68,7 @@ class SubscriptionsView(ListView):
 class SubscriptionView(OneView):
     resource = SUBSCRIPTIONS
 
-    def put(self, request: Request, id: str) -> Response:
+    def put(self, request: Request, id: str) -> Answer:
         body = self.body()
         subscription = self.find(Subscription, id, "id")
         if body.get("status") is not None and body.get("subscription_status") is None:
@@ -79,7 +79,7 @@ class SubscriptionView(OneView):
 class CancelView(PricingView):
     resource = SUBSCRIPTIONS
 
-    def post(self, request: Request, id: str) -> Response:
+    def post(self, request: Request, id: str) -> Answer:
         body = self.optional_body()
         subscription = self.find(Subscription, id, "id")
         kind = members.text(body, "cancellation_type") or IMMEDIATE
@@ -96,7 +96,7 @@ class CancelView(PricingView):
         if instant is not None and instant < subscription.start_date:
             raise InvalidPayload("cancel_at", "must not lie before the subscription's start_date")
         cancelled = cancel(subscription, instant, by=self.credentials.subject, using=write_alias())
-        return Response(
+        return Answer(
             {
                 "subscription_id": cancelled.pk,
                 "status": cancelled.status,
@@ -117,7 +117,7 @@ class CustomerSubscriptionsView(PricingView):
 
     resource = SUBSCRIPTIONS
 
-    def get(self, request: Request, external_id: str) -> Response:
+    def get(self, request: Request, external_id: str) -> Answer:
         return self.page(self.parameters(), customer=by_external_id(self, external_id))
 
 

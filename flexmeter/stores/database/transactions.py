@@ -108,7 +108,7 @@ def read_apart(alias: str, sql: str, parameters: Mapping[str, Any], *, settings:
         if not takes_messages(alias):
             with transaction.atomic(using=alias) if inside else nullcontext():
                 cursor.execute(sql, parameters)
-                return cursor.fetchall()
+                return list(cursor.fetchall())
         before = [GUARD, *settings] if inside else settings  # a message of several statements is a transaction by itself
         try:
             cursor.execute(";".join([*before, sql, *([BACK] if inside else [])]), parameters)
@@ -118,7 +118,7 @@ def read_apart(alias: str, sql: str, parameters: Mapping[str, Any], *, settings:
             raise
         for _ in before:
             cursor.nextset()
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def _go_back(cursor: CursorWrapper) -> None:
