@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connections
 
@@ -21,20 +21,14 @@ from flexmeter.metering import fold
 from flexmeter.stores.database.arrays import mixed_array, text_array
 from flexmeter.stores.database.locks import PostgresMeterLock, Terms
 from flexmeter.stores.database.native_rollups import PlannedRollups
-from flexmeter.stores.database.native_writers import PostgresWriter
+from flexmeter.stores.database.native_writers import PostgresWriter, given
 from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.rules import VERSIONS, remembered_together
 from flexmeter.stores.database.series import RememberedSeries
-from flexmeter.stores.database.tables import EVENTS, ROLLUPS, UNIQUE_VALUES, Table
+from flexmeter.stores.database.tables import EVENTS, GIVEN, ROLLUPS, UNIQUE_VALUES
 from flexmeter.stores.database.transactions import close_if_lost, connect_unasked, is_transient, takes_messages
 
 MOST_REMEMBERED = 10_000
-GIVEN = Table(
-    EVENTS.name,
-    {column: type for column, type in EVENTS.types.items() if column not in ("environment", "ingested_at", "repeated_at")}
-    | {"properties": "text"},
-)
-"""What differs from event to event; "" stands for NULL, so that arrays are of texts alone."""
 
 
 class FewWriter:
@@ -73,9 +67,7 @@ class PostgresFewWriter(FewWriter):
             )
         ), stored AS (
             {EVENTS.of("environment", "ingested_at", *GIVEN.columns).insert}
-            SELECT %s, %s::timestamptz, {", ".join(GIVEN.columns[:-2])}, nullif(properties, '')::json, nullif(sender, '')
-            FROM agreed, {{events}} AS event ({", ".join(GIVEN.columns)})
-            {{repeated}}
+            SELECT %s, %s::timestamptz, event.* FROM agreed, {{events}} AS event {{repeated}}
             RETURNING 1
         ), new AS (
             SELECT FROM stored LIMIT 1
@@ -111,10 +103,10 @@ class PostgresFewWriter(FewWriter):
         ]  # fmt: skip
         if len(events) == 1 and number <= self.MOST_VALUES:  # they are a tenth faster than arrays of one
             statement = _of_values(len(rollups.rows), len(rollups.uniques))
-            parameters += chain(_values(events[0]), *rollups.rows, *rollups.uniques)
+            parameters += chain(given(events[0]), *rollups.rows, *rollups.uniques)
         else:
             statement = _of_arrays(bool(rollups.rows), bool(rollups.uniques))
-            values = map(_values, sorted(events, key=attrgetter("event_id")))  # as other writers do
+            values = map(given, sorted(events, key=attrgetter("event_id")))  # as other writers do
             for rows in (values, rollups.rows, rollups.uniques):
                 parameters += map(mixed_array, zip(*rows, strict=True))
         connect_unasked(self.alias)
@@ -146,14 +138,6 @@ class PostgresFewWriter(FewWriter):
         if len(self._terms) >= MOST_REMEMBERED:
             self._terms.clear()
         self._terms[self.alias, environment] = terms
-
-
-def _values(event: UsageEvent) -> tuple[Any, ...]:
-    """An event as values for GIVEN."""
-    return (
-        event.event_id, event.event_name, event.external_customer_id, event.customer_id, event.source, event.timestamp,
-        event.accepted_at, event.properties_json or "", event.sender,
-    )  # fmt: skip
 
 
 @lru_cache

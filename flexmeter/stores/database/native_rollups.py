@@ -27,8 +27,8 @@ class PostgresRollupWriter(RollupWriter):
     """The same contract, appending a handful of rows with one INSERT and more with COPY, and merging them in the database."""
 
     COPY_FROM: ClassVar[int] = 20
-    INSERT_ROLLUPS: ClassVar[str] = ROLLUPS.insert_from(f"{ROLLUPS.arrays} AS row")
-    INSERT_UNIQUES: ClassVar[str] = UNIQUE_VALUES.insert_from(f"{UNIQUE_VALUES.arrays} AS row")
+    INSERT_ROLLUPS: ClassVar[str] = ROLLUPS.insert_arrays
+    INSERT_UNIQUES: ClassVar[str] = UNIQUE_VALUES.insert_arrays
 
     def lines_of(self, parts: Sequence[Folded]) -> tuple[Lines, Sequence[Folded]]:
         only_sums = all(rules[0].measures <= SUMMED for rules, _ in parts)

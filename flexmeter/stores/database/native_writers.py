@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,7 @@ from flexmeter.stores.database.arrays import array, text_array
 from flexmeter.stores.database.copying import NULL, copy_lines, escaped
 from flexmeter.stores.database.tables import EVENTS
 from flexmeter.stores.database.transactions import StartOver
-from flexmeter.stores.database.writers import Meanwhile, Writer, by_id
+from flexmeter.stores.database.writers import Batch, Writer, by_id
 
 _by_time = attrgetter("timestamp", "event_id")
 
@@ -33,7 +33,7 @@ class PostgresWriter(Writer):
     COPY_FROM: ClassVar[int] = 20
     LOOKED_UP_AFTER_REPEAT: ClassVar[int] = 16
     INSERT: ClassVar[str] = f"""
-        {EVENTS.insert_from(f"{EVENTS.arrays} AS row")} ON CONFLICT (environment, event_id) DO NOTHING RETURNING event_id
+        {EVENTS.insert_arrays} ON CONFLICT (environment, event_id) DO NOTHING RETURNING event_id
     """
     # The first identity at or after each wanted one, since only the index of identities has that order: asked for equality,
     # the planner may scan an environment for each id as long as the table has no statistics. Ids that grow with time mostly
@@ -62,46 +62,38 @@ class PostgresWriter(Writer):
         super().__init__(alias)
         self._found: dict[str, int] = {}
 
-    def insert_new(
-        self,
-        environment: str,
-        events: Sequence[UsageEvent],
-        repeated_at: Mapping[str, datetime],
-        now: datetime,
-        meanwhile: Meanwhile | None = None,
-        alone: bool = False,
-    ) -> set[str]:
-        place = self.alias, environment
-        if len(events) < self.COPY_FROM:
-            inserted = self._insert(environment, sorted(events, key=by_id), repeated_at, now) if events else set()
-            if len(inserted) < len(events):
+    def insert_new(self, batch: Batch) -> set[str]:
+        place = self.alias, batch.environment
+        if len(batch.events) < self.COPY_FROM:
+            inserted = self._insert(batch.of(sorted(batch.events, key=by_id)))
+            if len(inserted) < len(batch.events):
                 self.expect_repeats(*place)
             elif look_ups := self._to_be_looked_up.get(place, 0):
                 self._to_be_looked_up[place] = look_ups - 1
             return inserted
         look_ups = self._to_be_looked_up.get(place, 0)
-        known: set[str] = set()
+        fresh = batch.events
         if look_ups:
-            known = self._known(environment, [event.event_id for event in events])
+            known = self._known(batch.environment, [event.event_id for event in fresh])
             self._to_be_looked_up[place] = self.LOOKED_UP_AFTER_REPEAT if known else look_ups - 1
-            events = [event for event in events if event.event_id not in known]
-        unguarded = alone and not look_ups
+            fresh = [event for event in fresh if event.event_id not in known]
+        unguarded = batch.alone and not look_ups
         # In the order of time, which is that of most indexes. The same events have the same, so that writers rarely deadlock,
         # and alone they are attempted again.
-        events = sorted(events, key=_by_time if unguarded else by_id)
-        if len(events) >= self.COPY_FROM:
+        fresh = sorted(fresh, key=_by_time if unguarded else by_id)
+        if len(fresh) >= self.COPY_FROM:
+            meanwhile = None if batch.meanwhile is None else partial(batch.meanwhile, fresh)
             try:
                 with nullcontext() if unguarded else transaction.atomic(using=self.alias):
-                    lines = _lines(escaped(environment), events, repeated_at, f"{now}")
-                    copy_lines(self.alias, EVENTS.copy, lines, None if meanwhile is None else partial(meanwhile, events))
-                return {event.event_id for event in events}
+                    copy_lines(self.alias, EVENTS.copy, _lines(batch.of(fresh)), meanwhile)
+                return {event.event_id for event in fresh}
             except IntegrityError as error:
                 self.expect_repeats(*place)
                 if unguarded:  # a savepoint would take two round trips of each batch without repeats
                     raise StartOver from error
                 if not look_ups:
-                    return self.insert_new(environment, events, repeated_at, now, meanwhile)
-        return self._insert(environment, events, repeated_at, now) if events else set()
+                    return self.insert_new(batch.of(fresh)._replace(alone=False))
+        return self._insert(batch.of(fresh))
 
     @classmethod
     def expects_repeats(cls, alias: str, environment: str) -> bool:
@@ -113,12 +105,11 @@ class PostgresWriter(Writer):
         """Look up the ids of the next batches first."""
         cls._to_be_looked_up[alias, environment] = cls.LOOKED_UP_AFTER_REPEAT
 
-    def _insert(
-        self, environment: str, events: Sequence[UsageEvent], repeated_at: Mapping[str, datetime], now: datetime
-    ) -> set[str]:
-        rows = [_values(environment, event, now, repeated_at.get(event.event_id)) for event in events]
+    def _insert(self, batch: Batch) -> set[str]:
+        if not batch.events:
+            return set()
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(self.INSERT, [list(column) for column in zip(*rows, strict=True)])
+            cursor.execute(self.INSERT, [list(column) for column in zip(*_rows(batch), strict=True)])
             return {event_id for (event_id,) in cursor.fetchall()}
 
     def _known(self, environment: str, event_ids: Sequence[str]) -> set[str]:
@@ -141,26 +132,26 @@ class PostgresWriter(Writer):
                 cursor.execute(self.REPEATED, [array(column) for column in zip(*repeats, strict=True)])
 
 
-def _values(
-    environment: str,
-    event: UsageEvent,
-    now: datetime,
-    repeated_at: datetime | None,
-    stored: Callable[[datetime | None], Any] = lambda instant: instant,
-) -> tuple[Any, ...]:
-    """An event as values for EVENTS, instants as they are `stored`."""
+def given(event: UsageEvent, stored: Callable[[datetime | None], Any] = lambda instant: instant) -> tuple[Any, ...]:
+    """An event as values for GIVEN, instants as they are `stored`."""
     return (
-        environment, event.event_id, event.event_name, event.external_customer_id, event.customer_id, event.source,
-        stored(event.timestamp), stored(event.accepted_at), stored(now), stored(repeated_at), event.properties_json,
-        event.sender or None,
+        event.event_id, event.event_name, event.external_customer_id, event.customer_id, event.source,
+        stored(event.timestamp), stored(event.accepted_at), event.properties_json, event.sender or None,
     )  # fmt: skip
 
 
-def _lines(environment: str, events: Iterable[UsageEvent], repeated_at: Mapping[str, datetime], now: str) -> Iterator[str]:
+def _rows(batch: Batch, stored: Callable[[datetime | None], Any] = lambda instant: instant) -> Iterator[tuple[Any, ...]]:
+    """Events as values for EVENTS."""
+    first, again = (batch.environment, stored(batch.now)), batch.repeated_at
+    return ((*first, *given(event, stored), stored(again.get(event.event_id))) for event in batch.events)
+
+
+def _lines(batch: Batch) -> Iterator[str]:
     """Events as lines for EVENTS; texts without anything to escape, nearly all, are taken as they are."""
+    first, repeated_at = f"{escaped(batch.environment)}\t{batch.now}", batch.repeated_at
     last: datetime | None = None
     accepted = ""
-    for event in events:
+    for event in batch.events:
         event_id, name, customer, timestamp, accepted_at, _, properties, source, customer_id, _, sender = event
         texts = f"{event_id}{name}{customer}{customer_id}{source}"
         if not texts.isprintable() or "\\" in texts:
@@ -174,8 +165,8 @@ def _lines(environment: str, events: Iterable[UsageEvent], repeated_at: Mapping[
         happened = accepted if timestamp is last else str(timestamp)
         again = repeated_at.get(event.event_id) if repeated_at else None
         yield (
-            f"{environment}\t{event_id}\t{name}\t{customer}\t{customer_id}\t{source}\t{happened}\t{accepted}\t{now}\t"
-            f"{again or NULL}\t{properties}\t{escaped(sender) if sender else NULL}\n"
+            f"{first}\t{event_id}\t{name}\t{customer}\t{customer_id}\t{source}\t{happened}\t{accepted}\t{properties}\t"
+            f"{escaped(sender) if sender else NULL}\t{again or NULL}\n"
         )
 
 
@@ -184,28 +175,19 @@ class SqliteWriter(Writer):
 
     INSERT: ClassVar[str] = f"{EVENTS.insert} {EVENTS.values}"
 
-    def insert_new(
-        self,
-        environment: str,
-        events: Sequence[UsageEvent],
-        repeated_at: Mapping[str, datetime],
-        now: datetime,
-        meanwhile: Meanwhile | None = None,
-        alone: bool = False,
-    ) -> set[str]:
+    def insert_new(self, batch: Batch) -> set[str]:
         connection = connections[self.alias]
-        events = sorted(events, key=by_id)
         stored = connection.ops.adapt_datetimefield_value
 
         def insert(some: Sequence[UsageEvent]) -> None:
-            rows = [_values(environment, event, now, repeated_at.get(event.event_id), stored) for event in some]
             with transaction.atomic(using=self.alias), connection.cursor() as cursor:
-                cursor.executemany(self.INSERT, rows)
+                cursor.executemany(self.INSERT, list(_rows(batch.of(some), stored)))
 
+        events = sorted(batch.events, key=by_id)
         try:
             insert(events)
         except IntegrityError:
-            known = self._known(environment, [event.event_id for event in events])
+            known = self._known(batch.environment, [event.event_id for event in events])
             events = [event for event in events if event.event_id not in known]
             insert(events)
         return {event.event_id for event in events}

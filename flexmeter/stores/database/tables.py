@@ -35,6 +35,11 @@ class Table(NamedTuple):
         return f"{self.insert} SELECT row.* FROM {source}"  # noqa: S608  # made of constants
 
     @property
+    def insert_arrays(self) -> str:
+        """The statement that takes rows whose columns are given as arrays, each a parameter (PostgreSQL)."""
+        return self.insert_from(f"{self.arrays} AS row")
+
+    @property
     def values(self) -> str:
         """One row, its values as parameters."""
         return f"VALUES ({', '.join(['%s'] * len(self.types))})"
@@ -63,14 +68,18 @@ MEASURE_COLUMNS: Final = (
 )  # fmt: skip
 DIMENSION_COLUMNS: Final = ("dimension_1", "dimension_2", "dimension_3")
 
-EVENTS: Final = Table(
+GIVEN: Final = Table(
     "flexmeter_event",
     {
-        **_each("text", "environment", "event_id", "event_name", "external_customer_id", "customer_id", "source"),
-        **_each("timestamptz", "timestamp", "accepted_at", "ingested_at", "repeated_at"),
+        **_each("text", "event_id", "event_name", "external_customer_id", "customer_id", "source"),
+        **_each("timestamptz", "timestamp", "accepted_at"),
         "properties": "json",
         "sender": "text",
     },
+)
+"""What an event was sent with, and by whom."""
+EVENTS: Final = Table(
+    GIVEN.name, {"environment": "text", "ingested_at": "timestamptz", **GIVEN.types, "repeated_at": "timestamptz"}
 )
 ROLLUPS: Final = Table(
     "flexmeter_rollup",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
+from typing import NamedTuple
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -31,6 +32,24 @@ class Written:
     replaced: list[tuple[UsageEvent, UsageEvent]] = field(default_factory=list)
     repeated: int = 0
     rejected: int = 0
+
+
+class Batch(NamedTuple):
+    """Events to be inserted as far as they are new, whose ids are distinct; `repeated_at` tells of some when they came again.
+
+    `meanwhile` and `alone` are as `Writer.write` has them.
+    """
+
+    environment: str
+    events: Sequence[UsageEvent]
+    repeated_at: Mapping[str, datetime]
+    now: datetime
+    meanwhile: Meanwhile | None = None
+    alone: bool = False
+
+    def of(self, events: Sequence[UsageEvent]) -> Batch:
+        """The same of these events."""
+        return self._replace(events=events)
 
 
 class Writer:
@@ -60,7 +79,7 @@ class Writer:
         states, later = settled(events)
         distinct = [state.event for state in states.values()] if states else events
         repeated_at = {event_id: state.repeated_at for event_id, state in states.items() if state.repeated_at is not None}
-        inserted = self.insert_new(environment, distinct, repeated_at, now, meanwhile, alone)
+        inserted = self.insert_new(Batch(environment, distinct, repeated_at, now, meanwhile, alone))
         if len(inserted) == len(distinct):
             written.new, known = list(distinct), []
         else:
@@ -99,27 +118,18 @@ class Writer:
         self.note_repeats(noted)
         return states
 
-    def insert_new(
-        self,
-        environment: str,
-        events: Sequence[UsageEvent],
-        repeated_at: Mapping[str, datetime],
-        now: datetime,
-        meanwhile: Meanwhile | None = None,
-        alone: bool = False,
-    ) -> set[str]:
-        """Insert those events whose id is not stored and return their ids, which are distinct."""
-        events = sorted(events, key=by_id)
+    def insert_new(self, batch: Batch) -> set[str]:
+        """Insert those events whose id is not stored and return their ids."""
+        events = sorted(batch.events, key=by_id)
         for _ in range(8):
-            known = self._known(environment, [event.event_id for event in events])
+            known = self._known(batch.environment, [event.event_id for event in events])
             fresh = [event for event in events if event.event_id not in known]
             if not fresh:
                 return set()
             try:
                 with transaction.atomic(using=self.alias):
                     for portion in _portions(fresh):
-                        rows = [_row(environment, event, repeated_at.get(event.event_id), now) for event in portion]
-                        Event.objects.using(self.alias).bulk_create(rows)
+                        Event.objects.using(self.alias).bulk_create([_row(batch, event) for event in portion])
             except IntegrityError:
                 continue  # another writer committed one of them meanwhile: look again
             return {event.event_id for event in fresh}
@@ -237,9 +247,9 @@ def _portions(events: Iterable[UsageEvent]) -> Iterator[list[UsageEvent]]:
         yield portion
 
 
-def _row(environment: str, event: UsageEvent, repeated_at: datetime | None, now: datetime) -> Event:
+def _row(batch: Batch, event: UsageEvent) -> Event:
     return Event(
-        environment=environment,
+        environment=batch.environment,
         event_id=event.event_id,
         event_name=event.event_name,
         external_customer_id=event.external_customer_id,
@@ -247,8 +257,8 @@ def _row(environment: str, event: UsageEvent, repeated_at: datetime | None, now:
         source=event.source,
         timestamp=event.timestamp,
         accepted_at=event.accepted_at,
-        ingested_at=now,
-        repeated_at=repeated_at,
+        ingested_at=batch.now,
+        repeated_at=batch.repeated_at.get(event.event_id),
         properties=event.properties,
         sender=event.sender or None,
     )
