@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.rounds import Outcome
 
-HELPERS = {"large", "machine", "processor", "rounds"}
+HELPERS = {"large", "layouts", "machine", "processor", "rounds"}
+"""Which have no aim."""
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem not in HELPERS)
 
 

@@ -53,11 +53,20 @@ def with_digest(event: Any) -> Sequence[Any]:
     return (int.from_bytes(blake2b(place, digest_size=8).digest(), "big", signed=True), *as_it_is(event))
 
 
+def with_digests(event: Any) -> Sequence[Any]:
+    return (_key(event), *with_digest(event))
+
+
 def narrow(event: Any) -> Sequence[Any]:
     stream = _streams.setdefault((event.event_name, event.external_customer_id), len(_streams))
-    number = int.from_bytes(blake2b(event.event_id.encode(), digest_size=10).digest(), "big")
-    key = f"\\x01{int(event.timestamp.timestamp() * 1_000):012x}{number:020x}"
+    key = f"\\x01{_key(event)}"
     return (event.timestamp, event.accepted_at, event.accepted_at, stream, 1, key, "", event.source, event.properties_json)
+
+
+def _key(event: Any) -> str:
+    """An id of 16 bytes that begins with the time, as hexadecimal digits."""
+    number = int.from_bytes(blake2b(event.event_id.encode(), digest_size=10).digest(), "big")
+    return f"{int(event.timestamp.timestamp() * 1_000):012x}{number:020x}"
 
 
 _streams: dict[tuple[str, str], int] = {}
@@ -75,6 +84,17 @@ LAYOUTS = (
         with_digest,
     ),
     Layout(
+        "the same, and events known by a digest of 16 bytes in place of a row's own id",
+        [
+            "CREATE TABLE layout (LIKE flexmeter_event INCLUDING DEFAULTS)",
+            "ALTER TABLE layout DROP COLUMN id, ADD COLUMN key uuid PRIMARY KEY, ADD COLUMN place bigint NOT NULL",
+            "CREATE INDEX ON layout (place, timestamp)",
+            "CREATE INDEX ON layout (environment, timestamp, event_id)",
+        ],
+        f"key, place, {COLUMNS}",
+        with_digests,
+    ),
+    Layout(
         "numbers for environment, name and customer, ids of 16 bytes",
         [
             f"CREATE TABLE layout ({ROW_ID}{NARROW}, UNIQUE (event_id, environment))",
@@ -85,7 +105,7 @@ LAYOUTS = (
         narrow,
     ),
     Layout(
-        "the same without a row's own id",
+        "these numbers and ids without a row's own id",
         [
             f"CREATE TABLE layout ({NARROW}, PRIMARY KEY (event_id, environment))",
             "CREATE INDEX ON layout (stream, timestamp)",
