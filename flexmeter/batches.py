@@ -14,12 +14,14 @@ from django.db import connections
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
-from flexmeter.events import STEP, UsageEvent, json_text
+from flexmeter.events import STEP, UsageEvent, from_json, json_text
+from flexmeter.exceptions import FlexmeterError, InvalidEvent
 from flexmeter.models import InboxBatch
-from flexmeter.properties import InvalidJson
+from flexmeter.properties import InvalidJson, loads
 from flexmeter.sent import SentEvents
 
 MOST_EVENTS = 1_000
+EVENTS_OF_A_STEP = 200
 MOST_CHARACTERS = 2_000_000
 INSERT = """
     INSERT INTO flexmeter_inboxbatch (environment, events, event_count, size, sender, attempts, accepted_at)
@@ -69,23 +71,68 @@ def rows_of(events: Sequence[UsageEvent], environment: str) -> Iterator[Row]:
         yield from _rows_written(events, environment)
 
 
-def bodies(pks: Sequence[int], alias: str) -> dict[int, Any]:
-    """Lists of what `from_json` takes by row; as they stand there where somebody has made them something else."""
+class Body(NamedTuple):
+    """What a row holds, as text. Of a request's body the row says who sent it and when it came."""
+
+    text: str
+    sender: str
+    accepted_at: datetime
+
+    def elements(self) -> Any:
+        """A list of what `from_json` takes; what stands there instead where somebody has changed it."""
+        try:
+            body = loads(self.text)
+        except InvalidJson:
+            return self.text
+        elements = body.get("events") if isinstance(body, dict) else None
+        if not isinstance(elements, list):
+            return body
+        for place, members in enumerate(elements):
+            if isinstance(members, dict):
+                members["accepted_at"] = (self.accepted_at + place * STEP).isoformat()
+                members["sender"] = self.sender
+        return elements
+
+
+def bodies(pks: Sequence[int], alias: str) -> dict[int, Body]:
+    """What rows hold, as far as they are there, by row."""
     rows = InboxBatch.objects.using(alias).filter(pk__in=pks)
-    try:
-        return {pk: _members(*row) for pk, *row in rows.values_list("pk", "events", "sender", "accepted_at")}
-    except InvalidJson:
-        if len(pks) > 1:
-            return {pk: body for one in pks for pk, body in bodies([one], alias).items()}
-        return dict(rows.values_list("pk", Cast("events", TextField())))
+    return {pk: Body(*row) for pk, *row in rows.values_list("pk", Cast("events", TextField()), "sender", "accepted_at")}
 
 
-def _members(body: Any, sender: str, accepted_at: datetime) -> Any:
-    elements = body.get("events") if isinstance(body, dict) else None
-    if not isinstance(elements, list):
-        return body
-    for place, members in enumerate(elements):
-        if isinstance(members, dict):
-            members["accepted_at"] = (accepted_at + place * STEP).isoformat()
-            members["sender"] = sender
-    return elements
+class Reading:
+    """The events of a row, which are made of its text step by step; `faults` are the elements that are none, and why."""
+
+    def __init__(self, body: Body) -> None:
+        self.events: list[UsageEvent] = []
+        self.faults: list[tuple[Any, Exception]] = []
+        self.steps = self._guarded(body)
+        self._error: Exception | None = None
+
+    def finish(self) -> None:
+        """Take the steps that are left. Raises what went wrong in any, but for faults."""
+        for _ in self.steps:
+            pass
+        if self._error is not None:
+            raise self._error
+
+    def _guarded(self, body: Body) -> Iterator[None]:
+        try:
+            yield from self._read(body.elements())
+        except Exception as error:  # noqa: BLE001  # nobody's but who needs these events
+            self._error = error
+
+    def _read(self, elements: Any) -> Iterator[None]:
+        yield
+        if not isinstance(elements, list):
+            self.faults.append((elements, InvalidEvent("", "invalid", "A batch must be a list of events.")))
+            return
+        for place, members in enumerate(elements, 1):
+            try:
+                if not isinstance(members, dict):
+                    raise InvalidEvent("", "type", "must be an object")
+                self.events.append(from_json(members))
+            except (FlexmeterError, ValueError) as error:
+                self.faults.append((members, error))
+            if place % EVENTS_OF_A_STEP == 0:
+                yield

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from typing import Any, ClassVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
@@ -23,19 +23,17 @@ from django.utils.module_loading import import_string
 from flexmeter import metrics
 from flexmeter.batches import INSERT, Row, bodies, rows_of
 from flexmeter.conf import conf
-from flexmeter.events import UsageEvent, from_json, to_json
-from flexmeter.exceptions import EnvironmentBusy, FlexmeterError, InvalidEvent
-from flexmeter.ingest import Ingested, ingest
+from flexmeter.draining import Drained, drain
+from flexmeter.events import UsageEvent, from_json
+from flexmeter.exceptions import EnvironmentBusy, FlexmeterError
 from flexmeter.models import InboxBatch, now
 from flexmeter.properties import quoted
-from flexmeter.rejections import RETRYABLE, reject, retry
+from flexmeter.rejections import retry
 from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.transactions import (
-    Superseded,
     binding_cursor,
     close_if_lost,
     connect_unasked,
-    in_transaction,
     run_guarded,
     write_alias,
 )
@@ -49,37 +47,9 @@ logger = logging.getLogger("flexmeter.inbox")
 
 LITERAL_CHARACTERS = 10_000
 """Of a row that is part of the statement's own text; a larger one is sent beside it, where the database can do that."""
-FIRST_ROWS = 8
-CLAIMED_ROWS = 500
-CLAIMED_CHARACTERS = 8_000_000
-TRIES = 5
-LOOKED_AT_EVENTS = 20_000
+LOOKED_AT_ROWS, LOOKED_AT_EVENTS = 500, 20_000
 FORGOTTEN_AFTER = timedelta(seconds=5)
 SECONDS_BETWEEN_LOOKS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """What a drain did: batches removed, events counted by outcome, and events moved to the rejected ones.
-
-    `more` tells that it ended at a limit, and others may wait.
-    """
-
-    batches: int = 0
-    ingested: Ingested = field(default_factory=Ingested)
-    rejected: int = 0
-    more: bool = False
-
-    def __add__(self, other: Drained) -> Drained:
-        return Drained(
-            self.batches + other.batches, self.ingested + other.ingested, self.rejected + other.rejected, self.more or other.more
-        )
-
-    @property
-    def events(self) -> int:
-        """All events that wait no more."""
-        counted = self.ingested
-        return counted.stored + counted.replaced + counted.repeated + counted.rejected + self.rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +73,6 @@ class Survey:
         parts = self.environments.values()
         oldest = min((part.oldest for part in parts if part.oldest is not None), default=None)
         return Backlog(sum(part.batches for part in parts), sum(part.events for part in parts), oldest)
-
-
-@dataclass(slots=True)
-class _Claim:
-    """Rows that this transaction holds; `more` tells whether others may wait behind them."""
-
-    batches: list[InboxBatch] = field(default_factory=list)
-    more: bool = False
 
 
 def put(events: Sequence[UsageEvent], *, environment: str, using: str | None = None) -> None:
@@ -180,40 +142,6 @@ def ring(alias: str) -> None:
         drain(events=conf.DRAIN_EVENTS, using=alias)
 
 
-def drain(*, events: int | None = None, seconds: float | None = None, using: str | None = None) -> Drained:
-    """Count what waits, oldest first, until nothing is left that no other drain holds, at least `events` are done, or
-    `seconds` have passed: where events keep coming there is always something left.
-
-    Any number of processes may drain at once: each claims rows that no other holds. A batch that fails is halved until
-    the event that is to blame stands alone; that one becomes a RejectedEvent, the others count. Raises what the database
-    raises when it is out of reach, and EnvironmentBusy; what was not counted then still waits.
-    """
-    alias = using or write_alias()
-    total = Drained()
-    started = time.monotonic()
-    while True:
-        claim = _Claim()
-
-        def count_some(claim: _Claim = claim) -> Drained:
-            _claim(claim, alias)
-            return _drain_claimed(claim.batches, alias)
-
-        try:
-            with metrics.batch_timed():
-                some = in_transaction(alias, count_some)
-        except EnvironmentBusy:
-            raise
-        except Exception as error:
-            _note_failure([batch.pk for batch in claim.batches], error, alias)
-            raise
-        total += some
-        metrics.ingested(some.ingested.stored, some.ingested.replaced, some.ingested.repeated)
-        if not claim.more:
-            return total
-        if (events is not None and total.events >= events) or (seconds is not None and time.monotonic() - started >= seconds):
-            return replace(total, more=True)
-
-
 def backlog(environment: str | None = None, *, using: str | None = None) -> Backlog:
     """What waits, in one environment or in all."""
     rows = InboxBatch.objects.using(using or write_alias())
@@ -240,7 +168,8 @@ def survey(*, batches: int, using: str | None = None) -> Survey:
 
 def contents(batch: InboxBatch) -> Any:
     """A batch's events, a list of what `from_json` takes; what stands there instead where somebody has changed it."""
-    return bodies([batch.pk], batch._state.db or write_alias()).get(batch.pk)
+    body = bodies([batch.pk], batch._state.db or write_alias()).get(batch.pk)
+    return None if body is None else body.elements()
 
 
 def find(event_id: str, *, environment: str, using: str | None = None) -> UsageEvent | None:
@@ -248,16 +177,16 @@ def find(event_id: str, *, environment: str, using: str | None = None) -> UsageE
     rows = InboxBatch.objects.using(using or write_alias()).filter(environment=environment).order_by("-id")
     newest: list[int] = []
     events = 0
-    for pk, count in rows.values_list("pk", "event_count")[:CLAIMED_ROWS]:
+    for pk, count in rows.values_list("pk", "event_count")[:LOOKED_AT_ROWS]:
         if newest and events + count > LOOKED_AT_EVENTS:
             break
         newest.append(pk)
         events += count
     text = rows.filter(pk__in=newest).annotate(text=Cast("events", TextField()))
     holding = text.filter(text__contains=quoted(event_id)).values_list("pk", flat=True)
-    for pk in holding:
-        body = bodies([pk], rows.db).get(pk)
-        for members in reversed(body if isinstance(body, list) else []):
+    for body in (body for pk in holding for body in bodies([pk], rows.db).values()):
+        elements = body.elements()
+        for members in reversed(elements if isinstance(elements, list) else []):
             if isinstance(members, dict) and members.get("event_id") == event_id:
                 with suppress(FlexmeterError, ValueError):
                     return from_json(members)
@@ -305,146 +234,6 @@ def look_after(*, using: str | None = None) -> None:
             drain(events=conf.DRAIN_EVENTS, using=alias)
     except (DatabaseError, InterfaceError, EnvironmentBusy) as error:
         logger.warning("What waits in the inbox could not be counted (%s); it is tried again.", type(error).__name__)
-
-
-def _claim(claim: _Claim, alias: str) -> None:
-    """Lock the oldest rows that no other drain holds, few at first, until there is enough for one transaction.
-
-    A row that failed before comes after all others and alone, so that it holds up none.
-    """
-    claim.batches, claim.more = [], False
-    events = size = 0
-    limit = FIRST_ROWS
-    for _ in range(2):
-        locked, contended = _lock(limit, [batch.pk for batch in claim.batches], alias)
-        claim.more = contended or len(locked) == limit
-        for row in locked:
-            full = events + row.event_count > conf.DRAIN_EVENTS or size + row.size > CLAIMED_CHARACTERS
-            if claim.batches and (full or row.attempts):
-                claim.more = True
-                return
-            claim.batches.append(row)
-            events, size = events + row.event_count, size + row.size
-            if row.attempts:
-                claim.more = True
-                return
-        if len(locked) < limit:
-            return
-        # The next rows are likely as large as the first: lock about as many as there is room for.
-        room = min(conf.DRAIN_EVENTS * limit // max(events, 1), CLAIMED_CHARACTERS * limit // max(size, 1), CLAIMED_ROWS)
-        limit = max(room - limit, 1)
-
-
-def _lock(limit: int, besides: Collection[int], alias: str) -> tuple[list[InboxBatch], bool]:
-    """Up to `limit` rows, locked, without their events; and whether others took rows while this waited for them."""
-    rows = InboxBatch.objects.using(alias).order_by("attempts", "id").defer("events")
-    if besides:
-        rows = rows.exclude(pk__in=besides)
-    if connections[alias].features.has_select_for_update_skip_locked:
-        return list(rows.select_for_update(skip_locked=True)[:limit]), False
-    # Reading first, or a lock would wait for rows of transactions that have not even committed.
-    visible = list(rows.values_list("pk", flat=True)[:limit])
-    if not visible:
-        return [], False
-    locked = list(rows.filter(pk__in=visible).select_for_update())
-    return locked, len(locked) < len(visible)
-
-
-def _drain_claimed(batches: Sequence[InboxBatch], alias: str) -> Drained:
-    if not batches:
-        return Drained()
-    drained = Drained(batches=len(batches))
-    found = bodies([batch.pk for batch in batches], alias)
-    ordered = sorted(batches, key=lambda batch: (batch.environment, batch.pk))
-    for environment, group in groupby(ordered, key=lambda batch: batch.environment):
-        events: list[UsageEvent] = []
-        for batch in group:
-            readable, rejected = _read(batch, found[batch.pk], alias)
-            events += readable
-            drained += Drained(rejected=rejected)
-        drained += _count_or_halve(environment, events, alias)
-    removed, _ = InboxBatch.objects.using(alias).filter(pk__in=[batch.pk for batch in batches]).delete()
-    if removed != len(batches):
-        raise Superseded  # a database without row locks let another drain have them too
-    return drained
-
-
-def _read(batch: InboxBatch, body: Any, alias: str) -> tuple[list[UsageEvent], int]:
-    """The batch's events, and how many of its elements were none and are rejected now."""
-    if not isinstance(body, list):
-        error = InvalidEvent("", "invalid", "A batch must be a list of events.")
-        reject(batch.environment, body, batch.accepted_at, error, using=alias)
-        return [], 1
-    events = []
-    rejected = 0
-    for members in body:
-        try:
-            if not isinstance(members, dict):
-                raise InvalidEvent("", "type", "must be an object")
-            events.append(from_json(members))
-        except (FlexmeterError, ValueError) as error:
-            reject(batch.environment, members, batch.accepted_at, error, using=alias)
-            rejected += 1
-    return events, rejected
-
-
-def _count_or_halve(environment: str, events: Sequence[UsageEvent], alias: str) -> Drained:
-    if not events:
-        return Drained()
-    try:
-        with transaction.atomic(using=alias):
-            return Drained(ingested=ingest(events, environment=environment, using=alias))
-    except RETRYABLE:
-        raise
-    except Exception as error:  # noqa: BLE001  # the event to blame is kept with its traceback
-        if len(events) == 1:
-            logger.warning("Event %s of %s cannot be counted: %s", events[0].event_id, environment, type(error).__name__)
-            reject(environment, to_json(events[0]), events[0].accepted_at, error, using=alias)
-            return Drained(rejected=1)
-    middle = len(events) // 2
-    return _count_or_halve(environment, events[:middle], alias) + _count_or_halve(environment, events[middle:], alias)
-
-
-def _note_failure(pks: Sequence[int], error: Exception, alias: str) -> None:
-    """After a failure that left the database in reach: the batches come last from now on, and alone.
-
-    One that has failed TRIES times is cut in two, so that in the end the event to blame stands alone and is rejected.
-    """
-    connection = connections[alias]
-    if not pks or connection.in_atomic_block or connection.connection is None or not connection.is_usable():
-        return
-
-    def note() -> None:
-        for batch in InboxBatch.objects.using(alias).select_for_update().defer("events").filter(pk__in=pks).order_by("id"):
-            if len(pks) > 1 or batch.attempts + 1 < TRIES:
-                InboxBatch.objects.using(alias).filter(pk=batch.pk).update(attempts=batch.attempts + 1)
-            else:
-                _cut_or_reject(batch, error, alias)
-
-    try:
-        in_transaction(alias, note)
-    except (DatabaseError, InterfaceError, EnvironmentBusy):
-        logger.warning("That %d batches could not be counted could not be noted.", len(pks), exc_info=True)
-
-
-def _cut_or_reject(batch: InboxBatch, error: Exception, alias: str) -> None:
-    body = bodies([batch.pk], alias)[batch.pk]
-    elements = body if isinstance(body, list) else [body]
-    if len(elements) == 1:
-        logger.warning("An event of %s cannot be counted: %s", batch.environment, type(error).__name__)
-        reject(batch.environment, elements[0], batch.accepted_at, error, using=alias)
-    else:
-        middle = len(elements) // 2
-        for half in (elements[:middle], elements[middle:]):
-            InboxBatch.objects.using(alias).create(
-                environment=batch.environment,
-                events=half,
-                event_count=len(half),
-                size=batch.size // 2,
-                attempts=TRIES - 1,
-                accepted_at=batch.accepted_at,
-            )
-    InboxBatch.objects.using(alias).filter(pk=batch.pk).delete()
 
 
 def _lag() -> metrics.Lag:

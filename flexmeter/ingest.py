@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -45,11 +45,18 @@ class Ingested:
         )
 
 
-def ingest(events: Sequence[UsageEvent], *, environment: str = DEFAULT_ENVIRONMENT, using: str | None = None) -> Ingested:
+def ingest(
+    events: Sequence[UsageEvent],
+    *,
+    environment: str = DEFAULT_ENVIRONMENT,
+    using: str | None = None,
+    beside: Iterator[object] | None = None,
+) -> Ingested:
     """Store `events` and count them in every meter of the environment, in one transaction.
 
     Safe to call again, in any order: an event replaces a stored one only if it was accepted later, so a batch whose
     outcome is unknown can simply be sent again. Inside a caller's transaction it commits and rolls back with it.
+    Steps of `beside` may be taken while the database is at work; they should do without it and raise nothing.
 
     Raises InvalidEvent for an event older than the environment's retention floor, and EnvironmentBusy when other
     writers kept getting in the way; either way nothing was stored.
@@ -71,7 +78,9 @@ def ingest(events: Sequence[UsageEvent], *, environment: str = DEFAULT_ENVIRONME
             few.learn(environment, terms)
         rollups = rollup_writer(alias, RememberedSeries(alias, environment, since))
         ahead = _Ahead(rules, rollups)
-        written = writer(alias).write(environment, events, now=current_instant(), floor=floor, meanwhile=ahead.fold, alone=alone)
+        written = writer(alias).write(
+            environment, events, now=current_instant(), floor=floor, meanwhile=ahead.fold, beside=beside, alone=alone
+        )
         if written.replaced:
             _count(environment, written, rules, rollups)
         else:

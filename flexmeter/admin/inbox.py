@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from flexmeter import inbox
+from flexmeter import draining, inbox
 from flexmeter.activity import MOST_COUNTED, Figure
 from flexmeter.admin.base import ReadOnlyAdmin, admin_url, page
 from flexmeter.admin.json_text import pretty
@@ -128,7 +128,7 @@ class InboxBatchAdmin(ReadOnlyAdmin):
             "events": [self._line(batch, element) for element in elements[:EVENTS_SHOWN]],
             "others": max(len(elements) - EVENTS_SHOWN, 0),
             "unreadable": None if isinstance(contents, list) else pretty(contents, BODY_CHARACTERS),
-            "tries": inbox.TRIES,
+            "tries": draining.TRIES,
         }
         title = _("Batch {number}").format(number=batch.pk)
         return self.render(request, "admin/flexmeter/inbox/batch.html", context, title=title, obj=batch)

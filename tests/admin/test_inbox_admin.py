@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import OperationalError, connection
 from django.test import Client
 
-from flexmeter import inbox
+from flexmeter import draining, inbox
 from flexmeter.ingest import ingest
 from flexmeter.models import InboxBatch, now
 
@@ -177,7 +177,7 @@ def test_a_database_that_fails_is_told_and_everything_still_waits(changer, monke
         raise OperationalError("statement timeout")
 
     inbox.put([make_event()], environment="default")
-    monkeypatch.setattr(inbox, "ingest", fail)
+    monkeypatch.setattr(draining, "ingest", fail)
     assert "still waits" in drain(changer)
     assert waiting() == 1
 

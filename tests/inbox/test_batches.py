@@ -11,7 +11,7 @@ from django.test import override_settings
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flexmeter import batches, inbox
+from flexmeter import batches, draining, inbox
 from flexmeter.events import from_json, parse_events
 from flexmeter.exceptions import InvalidEvent
 from flexmeter.keys import create_key
@@ -58,7 +58,7 @@ def test_a_body_as_sent_holds_the_events_that_were_parsed_from_it(elements, send
     [row] = batches.rows_of(sent, "default")
     assert (row.events == body) == ("\\" not in body)
     if row.events == body:
-        read = batches._members(loads(row.events), row.sender, row.accepted_at)
+        read = batches.Body(row.events, row.sender, row.accepted_at).elements()
         assert [from_json(members) for members in read] == events
         assert (row.event_count, row.size) == (len(events), len(body))
     written = [from_json(members) for row in batches.rows_of(events, "default") for members in loads(row.events)]
@@ -203,7 +203,7 @@ def test_of_two_events_of_one_id_in_a_body_the_later_stands(post):
 def test_what_cannot_be_counted_of_a_body_is_rejected_alone_and_can_be_retried(post, monkeypatch):
     sender = post(as_sent([EVENT, {**EVENT, "event_id": "bad"}, {**EVENT, "event_id": "c"}]))
     batch = InboxBatch.objects.get()
-    real = inbox.ingest
+    real = draining.ingest
 
     def ingest(events, **named):
         if any(event.event_id == "bad" for event in events):
@@ -211,7 +211,7 @@ def test_what_cannot_be_counted_of_a_body_is_rejected_alone_and_can_be_retried(p
         return real(events, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(inbox, "ingest", ingest)
+        patched.setattr(draining, "ingest", ingest)
         inbox.drain()
     assert counted() == ["a", "c"]
     row = RejectedEvent.objects.get()
@@ -231,8 +231,8 @@ def test_a_body_that_fails_again_and_again_is_cut_and_each_half_knows_what_it_he
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(inbox, "_drain_claimed", fail)
-        for _ in range(inbox.TRIES):
+        patched.setattr(draining, "_drain_claimed", fail)
+        for _ in range(draining.TRIES):
             with pytest.raises(MemoryError):
                 inbox.drain()
     halves = InboxBatch.objects.order_by("id")

@@ -15,7 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DataError
 
-from flexmeter import inbox
+from flexmeter import draining, inbox
 from flexmeter.models import RejectedEvent
 
 from tests.factories import make_event, make_meter
@@ -109,7 +109,7 @@ def rejected_events(monkeypatch):
         def fail(events, **named):
             raise DataError("cannot be stored")
 
-        patched.setattr(inbox, "ingest", fail)
+        patched.setattr(draining, "ingest", fail)
         put("a", "b", properties={"n": 1})
         inbox.drain()
     return {row.event_id: row.pk for row in RejectedEvent.objects.all()}

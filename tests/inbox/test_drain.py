@@ -12,7 +12,7 @@ from django.db import DataError, OperationalError, connection, connections, tran
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexmeter import batches, inbox
+from flexmeter import batches, draining, inbox
 from flexmeter.events import from_json, json_text, parse_event, to_json
 from flexmeter.exceptions import EnvironmentBusy
 from flexmeter.keys import create_key
@@ -178,8 +178,8 @@ def test_a_bounded_drain_leaves_the_rest(settings):
 def test_no_transaction_counts_more_than_the_bound_unless_one_batch_does(settings, monkeypatch, bound, locking):
     settings.FLEXMETER_DRAIN_EVENTS = bound
     sizes = []
-    real = inbox.ingest
-    monkeypatch.setattr(inbox, "ingest", lambda events, **named: sizes.append(len(events)) or real(events, **named))
+    real = draining.ingest
+    monkeypatch.setattr(draining, "ingest", lambda events, **named: sizes.append(len(events)) or real(events, **named))
     for number in range(20):
         put(*(f"e{number}-{part}" for part in range(number % 3 + 1)))
     put(*(f"big{part}" for part in range(12)))
@@ -192,8 +192,8 @@ def test_no_transaction_counts_more_than_the_bound_unless_one_batch_does(setting
 
 def test_many_small_rows_are_counted_in_few_transactions(monkeypatch):
     sizes = []
-    real = inbox.ingest
-    monkeypatch.setattr(inbox, "ingest", lambda events, **named: sizes.append(len(events)) or real(events, **named))
+    real = draining.ingest
+    monkeypatch.setattr(draining, "ingest", lambda events, **named: sizes.append(len(events)) or real(events, **named))
     for number in range(300):
         put(f"e{number}")
     inbox.drain()
@@ -203,12 +203,12 @@ def test_many_small_rows_are_counted_in_few_transactions(monkeypatch):
 
 def test_batches_are_bounded_in_size_too(monkeypatch):
     monkeypatch.setattr(batches, "MOST_CHARACTERS", 2_000)
-    monkeypatch.setattr(inbox, "CLAIMED_CHARACTERS", 4_000)
+    monkeypatch.setattr(draining, "CLAIMED_CHARACTERS", 4_000)
     put(*(f"e{number}" for number in range(20)), properties={"text": "x" * 500})
     assert InboxBatch.objects.count() == 10
     sizes = []
-    real = inbox.ingest
-    monkeypatch.setattr(inbox, "ingest", lambda events, **named: sizes.append(len(events)) or real(events, **named))
+    real = draining.ingest
+    monkeypatch.setattr(draining, "ingest", lambda events, **named: sizes.append(len(events)) or real(events, **named))
     inbox.drain()
     assert max(sizes) <= 4
     assert_exact(20)
@@ -334,7 +334,7 @@ def test_eight_writers_committing_out_of_order_lose_nothing_to_running_drains(lo
 def test_where_locks_mean_nothing_a_row_drained_twice_counts_once(monkeypatch):
     make_meter()
     put("a")
-    real = inbox.bodies
+    real = draining.bodies
     taken = []
 
     def bodies(pks, alias):
@@ -344,7 +344,7 @@ def test_where_locks_mean_nothing_a_row_drained_twice_counts_once(monkeypatch):
             InboxBatch.objects.filter(pk__in=pks).delete()  # as another drain would have it, were there no lock
         return found
 
-    monkeypatch.setattr(inbox, "bodies", bodies)
+    monkeypatch.setattr(draining, "bodies", bodies)
     inbox.drain()
     assert taken
     # The first transaction was rolled back as a whole, the deletion with it; the second one counted.
@@ -360,7 +360,7 @@ class Poison:
     def __init__(self, monkeypatch, *event_ids, error=None):
         self.calls = []
         self.event_ids, self.error = set(event_ids), error or DataError("cannot be stored")
-        real = inbox.ingest
+        real = draining.ingest
 
         def ingest(events, **named):
             self.calls.append([event.event_id for event in events])
@@ -369,7 +369,7 @@ class Poison:
                 raise self.error
             return counted
 
-        monkeypatch.setattr(inbox, "ingest", ingest)
+        monkeypatch.setattr(draining, "ingest", ingest)
 
 
 @pytest.mark.parametrize("poisoned", [["e0"], ["e6"], ["e0", "e1", "e6"], [f"e{n}" for n in range(7)]])
@@ -540,7 +540,7 @@ def test_contention_is_never_held_against_a_batch(monkeypatch):
     put("a")
     with monkeypatch.context() as patched:
         Poison(patched, "a", error=transactions.Superseded())
-        for _ in range(2 * inbox.TRIES):
+        for _ in range(2 * draining.TRIES):
             with pytest.raises(EnvironmentBusy):
                 inbox.drain()
     assert InboxBatch.objects.get().attempts == 0
@@ -560,7 +560,7 @@ def test_a_batch_that_keeps_failing_holds_up_no_other_and_ends_among_the_rejecte
             put(f"new{failures}")
             if failures > 1:
                 assert f"new{failures - 1}" in counted()
-    assert failures < inbox.TRIES + 10
+    assert failures < draining.TRIES + 10
     assert rejected() == [("bad", "error")]
     assert {"b0", "b2", "b3", "other"} <= set(counted())
 
@@ -570,7 +570,7 @@ def test_a_database_out_of_reach_is_never_held_against_a_batch(monkeypatch):
     with monkeypatch.context() as patched:
         Poison(patched, "a", error=OperationalError("server closed the connection"))
         patched.setattr(connections["default"], "is_usable", lambda: False)
-        for _ in range(2 * inbox.TRIES):
+        for _ in range(2 * draining.TRIES):
             with pytest.raises(OperationalError):
                 inbox.drain()
     assert InboxBatch.objects.get().attempts == 0

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from django.db import DataError, OperationalError, transaction
 
-from flexmeter import inbox
+from flexmeter import draining, inbox
 from flexmeter.models import InboxBatch, now
 from flexmeter.recording import record
 
@@ -67,7 +67,7 @@ def test_rejected_events_are_told_by_reason(monkeypatch):
     monkeypatch.setattr(inbox, "ring", lambda alias: None)
     growth = Growth()
     inbox.put([make_event("a"), make_event("b")], environment="default")
-    monkeypatch.setattr(inbox, "ingest", fail)
+    monkeypatch.setattr(draining, "ingest", fail)
     inbox.drain()
     assert growth.of("rejected_events_total", "error") == 2
 

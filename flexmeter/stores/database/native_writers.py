@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -30,7 +31,9 @@ class PostgresWriter(Writer):
     senders that repeat themselves do so for a while.
     """
 
+    works_beside = True
     COPY_FROM: ClassVar[int] = 20
+    LINES_OF_A_STEP: ClassVar[int] = 200
     LOOKED_UP_AFTER_REPEAT: ClassVar[int] = 16
     INSERT: ClassVar[str] = f"""
         {EVENTS.insert_arrays} ON CONFLICT (environment, event_id) DO NOTHING RETURNING event_id
@@ -84,8 +87,9 @@ class PostgresWriter(Writer):
         if len(fresh) >= self.COPY_FROM:
             meanwhile = None if batch.meanwhile is None else partial(batch.meanwhile, fresh)
             try:
+                lines = _lines(batch.of(fresh))
                 with nullcontext() if unguarded else transaction.atomic(using=self.alias):
-                    copy_lines(self.alias, EVENTS.copy, _lines(batch.of(fresh)), meanwhile)
+                    copy_lines(self.alias, EVENTS.copy, self._with_steps(lines, batch.beside), meanwhile)
                 return {event.event_id for event in fresh}
             except IntegrityError as error:
                 self.expect_repeats(*place)
@@ -94,6 +98,15 @@ class PostgresWriter(Writer):
                 if not look_ups:
                     return self.insert_new(batch.of(fresh)._replace(alone=False))
         return self._insert(batch.of(fresh))
+
+    def _with_steps(self, lines: Iterator[str], beside: Iterator[object] | None) -> Iterator[str]:
+        """The lines. For each few hundred a step is taken, while the database, which takes longer, stores those before."""
+        if beside is None:
+            yield from lines
+            return
+        while some := list(islice(lines, self.LINES_OF_A_STEP)):
+            yield from some
+            next(beside, None)
 
     @classmethod
     def expects_repeats(cls, alias: str, environment: str) -> bool:

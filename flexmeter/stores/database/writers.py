@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -37,7 +37,7 @@ class Written:
 class Batch(NamedTuple):
     """Events to be inserted as far as they are new, whose ids are distinct; `repeated_at` tells of some when they came again.
 
-    `meanwhile` and `alone` are as `Writer.write` has them.
+    `meanwhile`, `beside` and `alone` are as `Writer.write` has them.
     """
 
     environment: str
@@ -45,6 +45,7 @@ class Batch(NamedTuple):
     repeated_at: Mapping[str, datetime]
     now: datetime
     meanwhile: Meanwhile | None = None
+    beside: Iterator[object] | None = None
     alone: bool = False
 
     def of(self, events: Sequence[UsageEvent]) -> Batch:
@@ -54,6 +55,8 @@ class Batch(NamedTuple):
 
 class Writer:
     """Writes events with the ORM alone, so it serves every database Django does."""
+
+    works_beside: ClassVar[bool] = False
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -66,6 +69,7 @@ class Writer:
         now: datetime,
         floor: datetime | None,
         meanwhile: Meanwhile | None = None,
+        beside: Iterator[object] | None = None,
         alone: bool = False,
     ) -> Written:
         """Store a batch inside the caller's transaction.
@@ -73,13 +77,14 @@ class Writer:
         Of several elements with one id the one accepted last stands. Stored events below `floor` (the retention
         floor) count as they are. Rows are touched in an order that other writers keep to, so that they do not deadlock.
         While the database is busy, `meanwhile` may be called with what it is storing; if all of that is new, it is all that is.
+        And a writer that `works_beside` may take steps of `beside`.
         A transaction that holds nothing else but this, `alone`, may have to start over: StartOver is then raised.
         """
         written = Written()
         states, later = settled(events)
         distinct = [state.event for state in states.values()] if states else events
         repeated_at = {event_id: state.repeated_at for event_id, state in states.items() if state.repeated_at is not None}
-        inserted = self.insert_new(Batch(environment, distinct, repeated_at, now, meanwhile, alone))
+        inserted = self.insert_new(Batch(environment, distinct, repeated_at, now, meanwhile, beside, alone))
         if len(inserted) == len(distinct):
             written.new, known = list(distinct), []
         else:
