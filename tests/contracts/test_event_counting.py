@@ -332,3 +332,18 @@ def test_a_callers_transaction_goes_on_where_the_database_cannot_read_what_is_st
     first_words = [query["sql"].split(";")[0] for query in captured]
     assert [words for words in first_words if "flexmeter_guard" in words] == [GUARD, BACK.split(";")[0], GUARD]
     assert settings_now() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_with_autocommit_off_nothing_is_tried_and_the_callers_settings_stay():
+    store([event(1, '{"n":12.5,"u":"a"}'), event(2, '{"n":1,"u":"a\\u0000"}')])
+    connection.set_autocommit(False)
+    try:
+        with CaptureQueriesContext(connection) as captured:
+            assert usage_from_events(DAY).value == Decimal("12.5")
+        [counted] = [query["sql"] for query in captured if "AS counted" in query["sql"]]
+        assert counted.startswith("SELECT")
+        assert "SET LOCAL" not in counted
+    finally:
+        connection.rollback()
+        connection.set_autocommit(True)

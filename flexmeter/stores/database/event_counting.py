@@ -133,12 +133,7 @@ class PostgresEventCounter(EventCounter):
         parameters: dict[str, Any] = {}
         parts = " UNION ALL ".join(branch.sql(parameters, guarded=guarded) for branch in branches)
         sql = self.COUNTED.format(branches=parts, limit=MOST_ROWS + 1)
-        if can_read_apart(self.alias):
-            rows = read_apart(self.alias, sql, parameters, settings=self.IN_MEMORY)
-        else:
-            with connections[self.alias].cursor() as cursor:
-                cursor.execute(sql, parameters)
-                rows = cursor.fetchall()
+        rows = read_apart(self.alias, sql, parameters, settings=self.IN_MEMORY)
         return None if len(rows) > MOST_ROWS else [branches[number].row(*values) for number, *values in rows]
 
 

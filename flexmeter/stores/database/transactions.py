@@ -91,8 +91,8 @@ def run_guarded(alias: str, sql: str, parameters: Sequence[Any]) -> None:
 
 
 def can_read_apart(alias: str) -> bool:
-    """Whether `read_apart` may be called: not with autocommit off outside of `atomic()`, where the caller's transaction is its
-    own business."""
+    """Whether a failure of `read_apart` harms nobody: not with autocommit off outside of `atomic()`, where it is the caller who
+    begins and ends transactions."""
     connection = connections[alias]
     return connection.in_atomic_block or connection.get_autocommit()
 
@@ -101,11 +101,11 @@ def read_apart(alias: str, sql: str, parameters: Mapping[str, Any], *, settings:
     """The rows of a query, which a transaction around it survives if it fails. Raises what the database raises.
 
     `settings` are statements that give PostgreSQL settings for a transaction: made for this query alone and undone after it,
-    where the database takes them in the same message.
+    where the database takes them in the same message. Where it is not `can_read_apart`, the query is asked as it is.
     """
     inside = connections[alias].in_atomic_block
     with connections[alias].cursor() as cursor:
-        if not takes_messages(alias):
+        if not (takes_messages(alias) and can_read_apart(alias)):
             with transaction.atomic(using=alias) if inside else nullcontext():
                 cursor.execute(sql, parameters)
                 return list(cursor.fetchall())
