@@ -26,6 +26,14 @@ from flexmeter.http.bodies import AnyJsonParser, JsonOnly, drain, json_object, q
 from flexmeter.http.errors import exception_handler
 from flexmeter.http.throttling import KeyThrottle
 
+CROSS_ORIGIN = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": (
+        "*, Content-Type, Content-Encoding, X-API-Key, Authorization, X-Environment-ID, X-Request-ID"
+    ),
+    "Access-Control-Expose-Headers": "X-Request-ID, Retry-After",
+}
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -46,6 +54,13 @@ class ApiView(APIView):
     content_negotiation_class = JsonOnly
     versioning_class = None
     request_id = ""
+    _headers: ClassVar[Mapping[str, str]] = {}
+    """What all answers carry."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        methods = [method.upper() for method in cls.http_method_names if hasattr(cls, method)]
+        cls._headers = {"Allow": ", ".join(methods), **CROSS_ORIGIN}
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
@@ -89,23 +104,25 @@ class ApiView(APIView):
         return Answer()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Who asks, and whether they may: there is one version and one format, so nothing else is to be found out."""
         if request.method == "OPTIONS":
             request.authenticators = []  # a browser's preflight carries no key
             return
-        super().initial(request, *args, **kwargs)
+        self.perform_authentication(request)
+        self.check_permissions(request)
+        self.check_throttles(request)
         inbox.look_after()
 
-    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = super().finalize_response(request, response, *args, **kwargs)
+    def finalize_response(self, request: Any, response: HttpResponse, *args: Any, **kwargs: Any) -> HttpResponse:
         drain(self.request._request)
+        for name, value in self.headers.items():
+            response[name] = value
         response["X-Request-ID"] = self.request_id
-        response["Access-Control-Allow-Origin"] = "*"
-        response["Access-Control-Allow-Methods"] = "GET, POST, PUT, DELETE, OPTIONS"
-        response["Access-Control-Allow-Headers"] = (
-            "*, Content-Type, Content-Encoding, X-API-Key, Authorization, X-Environment-ID, X-Request-ID"
-        )
-        response["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
         return response
+
+    @property
+    def default_response_headers(self) -> Mapping[str, str]:
+        return self._headers
 
 
 class UnknownAddress(ApiView):

@@ -25,7 +25,7 @@ from flexmeter.stores.database.native_writers import PostgresWriter, given
 from flexmeter.stores.database.prepared import run
 from flexmeter.stores.database.rules import VERSIONS, remembered_together
 from flexmeter.stores.database.series import RememberedSeries
-from flexmeter.stores.database.tables import EVENTS, GIVEN, ROLLUPS, UNIQUE_VALUES
+from flexmeter.stores.database.tables import EVENTS, GIVEN, ROLLUPS, SUMS, UNIQUE_VALUES, Table
 from flexmeter.stores.database.transactions import close_if_lost, connect_unasked, is_transient, takes_messages
 
 MOST_REMEMBERED = 10_000
@@ -60,21 +60,19 @@ class PostgresFewWriter(FewWriter):
     """Of the properties of several events; beyond, COPY takes less to read."""
     SQL: ClassVar[str] = f"""
         WITH agreed AS (
-            SELECT FROM flexmeter_environment
-            WHERE name = %s AND created_at = %s AND pruned_before IS NOT DISTINCT FROM %s::timestamptz AND %s = (
+            SELECT e.name FROM flexmeter_environment e
+            WHERE e.name = %s AND e.created_at = %s AND e.pruned_before IS NOT DISTINCT FROM %s::timestamptz AND %s = (
                 SELECT {VERSIONS} FROM flexmeter_meter
-                WHERE environment = %s AND event_name = ANY(%s::text[]) AND status <> 'deleted'
+                WHERE environment = e.name AND event_name = ANY(%s::text[]) AND status <> 'deleted'
             )
         ), stored AS (
             {EVENTS.of("environment", "ingested_at", *GIVEN.columns).insert}
-            SELECT %s, %s::timestamptz, event.* FROM agreed, {{events}} AS event {{repeated}}
+            SELECT agreed.name, %s::timestamptz, event.* FROM agreed, {{events}} AS event {{repeated}}
             RETURNING 1
         ), new AS (
             SELECT FROM stored LIMIT 1
         )
     """  # noqa: S608  # made of constants
-    COUNTED: ClassVar[str] = f", counted AS ({ROLLUPS.insert_from('new, {rows} AS row')})"
-    LISTED: ClassVar[str] = f", listed AS ({UNIQUE_VALUES.insert_from('new, {rows} AS row')})"
     STORED: ClassVar[str] = " SELECT FROM new"
 
     _terms: ClassVar[dict[tuple[str, str], Terms]] = {}
@@ -98,14 +96,13 @@ class PostgresFewWriter(FewWriter):
         if number > self.MOST_ROWS:
             return False
         parameters = [
-            *PostgresMeterLock.key(environment), environment, terms.since, terms.retained_from, versions, environment,
-            text_array(names), environment, now,
+            *PostgresMeterLock.key(environment), environment, terms.since, terms.retained_from, versions, text_array(names), now,
         ]  # fmt: skip
         if len(events) == 1 and number <= self.MOST_VALUES:  # they are a tenth faster than arrays of one
-            statement = _of_values(len(rollups.rows), len(rollups.uniques))
+            statement = _of_values(rollups.only_sums, len(rollups.rows), len(rollups.uniques))
             parameters += chain(given(events[0]), *rollups.rows, *rollups.uniques)
         else:
-            statement = _of_arrays(bool(rollups.rows), bool(rollups.uniques))
+            statement = _of_arrays(rollups.only_sums, bool(rollups.rows), bool(rollups.uniques))
             values = map(given, sorted(events, key=attrgetter("event_id")))  # as other writers do
             for rows in (values, rollups.rows, rollups.uniques):
                 parameters += map(mixed_array, zip(*rows, strict=True))
@@ -114,7 +111,7 @@ class PostgresFewWriter(FewWriter):
             with connections[self.alias].cursor() as cursor:
                 run(self.alias, cursor, statement, parameters, first=PostgresMeterLock.SHARE)
                 cursor.nextset()
-                return cursor.fetchone() is not None
+                return bool(cursor.rowcount)
         except IntegrityError:
             PostgresWriter.expect_repeats(self.alias, environment)
             return False
@@ -141,29 +138,30 @@ class PostgresFewWriter(FewWriter):
 
 
 @lru_cache
-def _of_values(rows: int, uniques: int) -> str:
+def _of_values(only_sums: bool, rows: int, uniques: int) -> str:
     """For one event; if it is stored already, it is left out."""
-    return _statement(
-        GIVEN.typed_values(1),
-        ROLLUPS.typed_values(rows) if rows else "",
-        UNIQUE_VALUES.typed_values(uniques) if uniques else "",
-        repeated="ON CONFLICT (environment, event_id) DO NOTHING",
-    )
+    tables = _tables(only_sums, rows, uniques)
+    repeated = "ON CONFLICT (environment, event_id) DO NOTHING"
+    return _statement(GIVEN.typed_values(1), [(table, table.typed_values(number)) for table, number in tables], repeated)
 
 
 @lru_cache
-def _of_arrays(counted: bool, listed: bool) -> str:
+def _of_arrays(only_sums: bool, rows: bool, uniques: bool) -> str:
     """For several events; if one of them is stored already, this is an error."""
-    return _statement(GIVEN.arrays, ROLLUPS.arrays if counted else "", UNIQUE_VALUES.arrays if listed else "")
+    return _statement(GIVEN.arrays, [(table, table.arrays) for table, _ in _tables(only_sums, rows, uniques)])
 
 
-def _statement(events: str, rows: str, uniques: str, *, repeated: str = "") -> str:
-    """Given what the events are read from, and the rollup rows and unique values if there are any."""
+def _tables(only_sums: bool, rows: int, uniques: int) -> list[tuple[Table, int]]:
+    """What is written to besides the events, and how many rows."""
+    tables = ((SUMS if only_sums else ROLLUPS, rows), (UNIQUE_VALUES, uniques))
+    return [(table, number) for table, number in tables if number]
+
+
+def _statement(events: str, others: Sequence[tuple[Table, str]], repeated: str = "") -> str:
+    """Given what the events are read from, and other rows by their table."""
     statement = PostgresFewWriter.SQL.format(events=events, repeated=repeated)
-    if rows:
-        statement += PostgresFewWriter.COUNTED.format(rows=rows)
-    if uniques:
-        statement += PostgresFewWriter.LISTED.format(rows=uniques)
+    for place, (table, rows) in enumerate(others):
+        statement += f", others_{place} AS ({table.insert_from(f'new, {rows} AS row')})"
     return statement + PostgresFewWriter.STORED
 
 

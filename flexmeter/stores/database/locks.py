@@ -67,7 +67,7 @@ class PostgresMeterLock(MeterLock):
     """Advisory transaction locks: nothing is written, and names that share a key only wait a little longer."""
 
     SPACE: ClassVar[int] = 0x666C7872
-    SHARE: ClassVar[str] = "SELECT pg_advisory_xact_lock_shared(%s, %s)"
+    SHARE: ClassVar[str] = "SELECT FROM pg_advisory_xact_lock_shared(%s, %s)"
     EXCLUDE: ClassVar[str] = "SELECT pg_advisory_xact_lock(%s, %s)"
 
     def share(self, environment: str) -> Terms:

@@ -17,10 +17,10 @@ from flexmeter.metering import Folded, MeterRule, SeriesKey
 from flexmeter.models import Rollup, new_part
 from flexmeter.stores.database.copying import copy_lines, line
 from flexmeter.stores.database.merging import merge_rollups, merge_uniques
-from flexmeter.stores.database.rollup_rows import SUMMED, SUMS, Lines, Row, as_lines, as_values, ending, numbered, short_ending
+from flexmeter.stores.database.rollup_rows import SUMMED, Lines, Row, as_lines, as_sums, as_values, ending, numbered, short_ending
 from flexmeter.stores.database.rollups import RollupWriter
 from flexmeter.stores.database.series import KnownSeries, RememberedSeries
-from flexmeter.stores.database.tables import ROLLUPS, UNIQUE_VALUES
+from flexmeter.stores.database.tables import ROLLUPS, SUMS, UNIQUE_VALUES
 
 
 class PostgresRollupWriter(RollupWriter):
@@ -106,18 +106,21 @@ class SqliteRollupWriter(RollupWriter):
 
 
 class PlannedRollups(RollupWriter):
-    """Keeps rows instead of writing them, as values for ROLLUPS and UNIQUE_VALUES.
+    """Keeps the rows of one call instead of writing them, as values for SUMS or else ROLLUPS, and for UNIQUE_VALUES.
 
     Raises KeyError for a series that is not remembered.
     """
 
     def __init__(self, alias: str, remembered: RememberedSeries) -> None:
         super().__init__(alias, remembered)
+        self.only_sums = True
         self.rows: list[tuple[Any, ...]] = []
         self.uniques: list[tuple[Any, ...]] = []
 
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
-        self.rows += numbered(as_values(rows, level))
+        rows = list(rows)
+        self.only_sums = all(row.measures <= SUMMED for row in rows)
+        self.rows = list(numbered((as_sums if self.only_sums else as_values)(rows, level)))
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
         self.uniques += numbered(rows)

@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 from flexmeter.aggregation import Latest, Measure, Partial
 from flexmeter.models import Rollup, new_part
 from flexmeter.stores.database.copying import NULL, line
-from flexmeter.stores.database.tables import ROLLUPS
 
-SUMS = ROLLUPS.of("part", "level", "series_id", "bucket", "count", "total")
-"""The columns of rows that keep nothing else: most of a row's time is that of its columns and its place in the index."""
 SUMMED = frozenset({Measure.TOTAL})
+"""What rows of SUMS measure, besides counting."""
 _NOTHING_ELSE = "\t".join([NULL] * 7) + "\n"
 
 
@@ -49,6 +47,13 @@ def as_lines(rows: Iterable[Row], level: Rollup.Level) -> Iterator[str]:
 def as_values(rows: Iterable[Row], level: Rollup.Level) -> Iterator[tuple[Any, ...]]:
     """Rows as values for ROLLUPS, but for the first."""
     return ((level.value, row.series_id, row.bucket, *_values(row.partial, row.measures)) for row in rows)
+
+
+def as_sums(rows: Iterable[Row], level: Rollup.Level) -> Iterator[tuple[Any, ...]]:
+    """The same for SUMS."""
+    return (
+        (level.value, row.series_id, row.bucket, row.partial.count, row.partial.total if row.measures else None) for row in rows
+    )
 
 
 def numbered(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

@@ -91,6 +91,8 @@ ROLLUPS: Final = Table(
         **dict(zip(MEASURE_COLUMNS, ("bigint", *["numeric"] * 5, *["timestamptz"] * 2, "text"), strict=True)),
     },
 )
+SUMS: Final = ROLLUPS.of("part", "level", "series_id", "bucket", "count", "total")
+"""The columns of rows that keep nothing else: most of a row's time is that of its columns and its place in the index."""
 UNIQUE_VALUES: Final = Table(
     "flexmeter_uniquevalue", {"part": "bigint", "series_id": "bigint", "day": "timestamptz", "value": "uuid"}
 )
