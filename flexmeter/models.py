@@ -18,6 +18,7 @@ from flexmeter.conf import conf
 from flexmeter.events import MAX_SENDER_LENGTH, UsageEvent, new_id
 from flexmeter.expressions import compile_expression
 from flexmeter.fields import ExactDecimalField, IdentifierField, JsonTextField
+from flexmeter.indexes import OrderingIndex
 from flexmeter.metering import MAX_DIMENSION_LENGTH, NO_GROUP, MeterRule, filters_of
 from flexmeter.properties import dumps
 from flexmeter.querysets import ApiKeyQuerySet, EventQuerySet, MeterQuerySet
@@ -79,7 +80,7 @@ class Event(models.Model):
         constraints = [models.UniqueConstraint(fields=["event_id", "environment"], name="flexmeter_event_identity")]
         indexes = [
             models.Index(fields=["environment", "event_name", "external_customer_id", "timestamp"], name="flexmeter_event_usage"),
-            models.Index(fields=["environment", "timestamp", "event_id"], name="flexmeter_event_listing"),
+            OrderingIndex(fields=["environment", "timestamp", "event_id"], name="flexmeter_event_listing"),
         ]
 
     def __str__(self) -> str:

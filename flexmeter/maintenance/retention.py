@@ -49,7 +49,7 @@ def prune(before: datetime, *, environment: str, using: str | None = None, repor
 
     def delete_some(reached: datetime | None) -> tuple[int, datetime | None]:
         """How many events were deleted, and when the last of them happened: none is left before it."""
-        doomed = Event.objects.using(alias).in_environment(environment).between(reached, floor).order_by("timestamp", "event_id")
+        doomed = Event.objects.using(alias).in_environment(environment).between(reached, floor).order_by("timestamp")
         rows = list(doomed.values_list("id", "event_id", "timestamp")[: conf.PRUNE_BATCH_EVENTS])
         revisions = EventRevision.objects.using(alias).filter(environment=environment)
         revisions.filter(event_id__in=[event_id for _, event_id, _ in rows]).delete()

@@ -6,6 +6,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 import flexmeter.fields
+import flexmeter.indexes
 import flexmeter.models
 
 
@@ -74,7 +75,9 @@ class Migration(migrations.Migration):
                     models.Index(
                         fields=["environment", "event_name", "external_customer_id", "timestamp"], name="flexmeter_event_usage"
                     ),
-                    models.Index(fields=["environment", "timestamp", "event_id"], name="flexmeter_event_listing"),
+                    flexmeter.indexes.OrderingIndex(
+                        fields=["environment", "timestamp", "event_id"], name="flexmeter_event_listing"
+                    ),
                 ],
                 "constraints": [models.UniqueConstraint(fields=("event_id", "environment"), name="flexmeter_event_identity")],
             },
