@@ -24,6 +24,9 @@ COLUMNS = (
     "environment, event_id, event_name, external_customer_id, customer_id, source, timestamp, accepted_at, ingested_at, "
     "properties"
 )
+LISTED = "CREATE INDEX ON layout (environment, timestamp)"
+QUARTER = "date_bin('15 minutes', timestamp, '2000-01-01Z'::timestamptz)"
+"""Where an event's rollup bucket begins. Equal entries of an index share what they are equal in."""
 REST = f"customer_id {TEXT}, source {TEXT}, properties json, repeated_at timestamptz, sender varchar(64)"
 NARROW = (
     "timestamp timestamptz NOT NULL, accepted_at timestamptz NOT NULL, ingested_at timestamptz NOT NULL, stream int NOT NULL, "
@@ -73,12 +76,23 @@ _streams: dict[tuple[str, str], int] = {}
 LAYOUTS = (
     Layout("as it is", ["CREATE TABLE layout (LIKE flexmeter_event INCLUDING ALL)"], COLUMNS, as_it_is),
     Layout(
+        "usage found by rollup bucket",
+        [
+            "CREATE TABLE layout (LIKE flexmeter_event INCLUDING DEFAULTS INCLUDING IDENTITY)",
+            "ALTER TABLE layout ADD PRIMARY KEY (id), ADD UNIQUE (event_id, environment)",
+            f"CREATE INDEX ON layout (environment, event_name, external_customer_id, ({QUARTER}))",
+            LISTED,
+        ],
+        COLUMNS,
+        as_it_is,
+    ),
+    Layout(
         "usage found by a digest of environment, name and customer",
         [
             "CREATE TABLE layout (LIKE flexmeter_event INCLUDING DEFAULTS INCLUDING IDENTITY)",
             "ALTER TABLE layout ADD PRIMARY KEY (id), ADD COLUMN place bigint NOT NULL, ADD UNIQUE (event_id, environment)",
             "CREATE INDEX ON layout (place, timestamp)",
-            "CREATE INDEX ON layout (environment, timestamp, event_id)",
+            LISTED,
         ],
         f"place, {COLUMNS}",
         with_digest,
@@ -89,7 +103,7 @@ LAYOUTS = (
             "CREATE TABLE layout (LIKE flexmeter_event INCLUDING DEFAULTS)",
             "ALTER TABLE layout DROP COLUMN id, ADD COLUMN key uuid PRIMARY KEY, ADD COLUMN place bigint NOT NULL",
             "CREATE INDEX ON layout (place, timestamp)",
-            "CREATE INDEX ON layout (environment, timestamp, event_id)",
+            LISTED,
         ],
         f"key, place, {COLUMNS}",
         with_digests,
@@ -99,7 +113,7 @@ LAYOUTS = (
         [
             f"CREATE TABLE layout ({ROW_ID}{NARROW}, UNIQUE (event_id, environment))",
             "CREATE INDEX ON layout (stream, timestamp)",
-            "CREATE INDEX ON layout (environment, timestamp, event_id)",
+            LISTED,
         ],
         NARROW_COLUMNS,
         narrow,
@@ -109,7 +123,17 @@ LAYOUTS = (
         [
             f"CREATE TABLE layout ({NARROW}, PRIMARY KEY (event_id, environment))",
             "CREATE INDEX ON layout (stream, timestamp)",
-            "CREATE INDEX ON layout (environment, timestamp, event_id)",
+            LISTED,
+        ],
+        NARROW_COLUMNS,
+        narrow,
+    ),
+    Layout(
+        "the same, and usage found by rollup bucket",
+        [
+            f"CREATE TABLE layout ({NARROW}, PRIMARY KEY (event_id, environment))",
+            f"CREATE INDEX ON layout (stream, ({QUARTER}))",
+            LISTED,
         ],
         NARROW_COLUMNS,
         narrow,

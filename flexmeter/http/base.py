@@ -105,6 +105,7 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Who asks, and whether they may: there is one version and one format, so nothing else is to be found out."""
+        request.version = request.versioning_scheme = None
         if request.method == "OPTIONS":
             request.authenticators = []  # a browser's preflight carries no key
             return
