@@ -36,6 +36,7 @@ INSTALLED_APPS += filter(find_spec, ["drf_spectacular", "drf_spectacular_sidecar
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "flexmeter.http.middleware.IngestionMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -15,6 +15,7 @@ class Answer(HttpResponse):
 
     def __init__(self, data: Any = None, status: int = 200, *, headers: Mapping[str, str] | None = None) -> None:
         body = b"" if data is None else properties.dumps(data).encode("utf-8", "replace")
-        super().__init__(body, status=status, headers={"Content-Type": "application/json", **(headers or {})})
+        told = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
+        super().__init__(body, status=status, headers=told)
         if data is None:
             del self["Content-Type"]

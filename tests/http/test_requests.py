@@ -238,14 +238,14 @@ class ReadsAPart(ReadsTheBody):
 
 
 def test_a_body_that_a_middleware_has_read_is_still_there(api: Api, settings):
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.ReadsTheBody"]
+    settings.MIDDLEWARE = [f"{__name__}.ReadsTheBody", *settings.MIDDLEWARE]
     assert api.post("/events", make_event("e1")).status == 202
     settings.FLEXMETER_MAX_BODY_BYTES = 1024
     assert api.post("/events", make_event("e2", source="x" * 200, properties={"a": "x" * 1000})).message == TOO_LARGE
 
 
 def test_a_body_that_a_middleware_has_eaten_is_a_400(api: Api, settings):
-    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.ReadsAPart"]
+    settings.MIDDLEWARE = [f"{__name__}.ReadsAPart", *settings.MIDDLEWARE]
     answer = api.post("/events", make_event("e1"))
     assert (answer.status, "could not be read" in answer.message) == (400, True)
 
