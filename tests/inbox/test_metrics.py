@@ -91,7 +91,7 @@ def test_the_lag_is_that_of_the_inbox_and_absent_where_nobody_knows(monkeypatch)
 def test_without_prometheus_client_nothing_is_kept_and_nothing_fails():
     program = (
         "import sys; sys.modules['prometheus_client'] = None; from flexmeter import metrics; metrics.accepted(1); "
-        "metrics.ingested(1, 0, 0); metrics.rejected('error')\nwith metrics.batch_timed(): print(metrics.prometheus)"
+        "metrics.ingested(1, 0, 0); metrics.rejected('error'); metrics.batch_took(1); print(metrics.prometheus)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
