@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from flexmeter.stores.database.rollup_rows import Lines
 from flexmeter.stores.database.rollups import RollupWriter
 from flexmeter.stores.database.rules import rules_for, terms_and_rules
 from flexmeter.stores.database.series import RememberedSeries
+from flexmeter.stores.database.together import together
 from flexmeter.stores.database.transactions import in_callers_transaction, in_transaction, write_alias
 from flexmeter.stores.database.writers import Written
 from flexmeter.windows import bucket, next_bucket
@@ -51,12 +53,14 @@ def ingest(
     environment: str = DEFAULT_ENVIRONMENT,
     using: str | None = None,
     beside: Iterator[object] | None = None,
+    shared: bool = False,
 ) -> Ingested:
     """Store `events` and count them in every meter of the environment, in one transaction.
 
     Safe to call again, in any order: an event replaces a stored one only if it was accepted later, so a batch whose
     outcome is unknown can simply be sent again. Inside a caller's transaction it commits and rolls back with it.
-    Steps of `beside` may be taken while the database is at work; they should do without it and raise nothing.
+    Steps of `beside` may be taken while the database is at work; they should do without it and raise nothing. With `shared`
+    a few events may be stored by another thread, in one transaction with its own: for who has given its connection no state.
 
     Raises InvalidEvent for an event older than the environment's retention floor, and EnvironmentBusy when other
     writers kept getting in the way; either way nothing was stored.
@@ -66,7 +70,8 @@ def ingest(
     alias = using or write_alias()
     alone = not in_callers_transaction(alias)
     few = few_writer(alias)
-    if alone and few.write(environment, events, current_instant()):
+    write = functools.partial(together.write, few) if shared else few.write
+    if alone and write(environment, events, current_instant()):
         return Ingested(stored=len(events))
 
     def write_and_count() -> Ingested:

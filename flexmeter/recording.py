@@ -100,23 +100,24 @@ def accept(events: Sequence[UsageEvent], *, environment: str, using: str | None 
     """Make events durable: in the caller's transaction if there is one, otherwise before this returns.
 
     In inline mode they are also counted then, or right after the caller's commit. `commit` is for a door that owns the
-    connection: with autocommit off it commits, where otherwise the caller would have to.
+    connection: with autocommit off it commits, where otherwise the caller would have to, and what comes through it may share
+    a transaction.
     """
     alias = using or write_alias()
     kept_elsewhere = [witness(events, environment, alias) for witness in list(witnesses)]
     if kept_elsewhere and kept_elsewhere[-1]:
         return
-    commit = commit and not connections[alias].in_atomic_block and not connections[alias].get_autocommit()
-    if conf.INGEST == "celery" or (in_callers_transaction(alias) and not commit):
+    commits = commit and not connections[alias].in_atomic_block and not connections[alias].get_autocommit()
+    if conf.INGEST == "celery" or (in_callers_transaction(alias) and not commits):
         inbox.put(events, environment=environment, using=alias)
     else:
         began = time.perf_counter()
-        done = ingest(events, environment=environment, using=alias)
+        done = ingest(events, environment=environment, using=alias, shared=commit)
         metrics.batch_took(time.perf_counter() - began)
         metrics.accepted(len(events))
         metrics.ingested(done.stored, done.replaced, done.repeated)
         inbox.look_after(using=alias)
-    if commit:
+    if commits:
         connections[alias].commit()
 
 

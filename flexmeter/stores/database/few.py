@@ -111,7 +111,7 @@ class PostgresFewWriter(FewWriter):
             with connections[self.alias].cursor() as cursor:
                 run(self.alias, cursor, statement, parameters, first=PostgresMeterLock.SHARE)
                 cursor.nextset()
-                return bool(cursor.rowcount)
+                stored = bool(cursor.rowcount)
         except IntegrityError:
             PostgresWriter.expect_repeats(self.alias, environment)
             return False
@@ -119,6 +119,9 @@ class PostgresFewWriter(FewWriter):
             if is_transient(error) or close_if_lost(self.alias, error):
                 return False
             raise
+        if stored:
+            PostgresWriter.note_new(self.alias, environment)
+        return stored
 
     def _may_pass(self, environment: str, events: Sequence[UsageEvent], terms: Terms) -> bool:
         """Whether nothing that is remembered speaks against these events."""

@@ -71,8 +71,8 @@ class PostgresWriter(Writer):
             inserted = self._insert(batch.of(sorted(batch.events, key=by_id)))
             if len(inserted) < len(batch.events):
                 self.expect_repeats(*place)
-            elif look_ups := self._to_be_looked_up.get(place, 0):
-                self._to_be_looked_up[place] = look_ups - 1
+            else:
+                self.note_new(*place)
             return inserted
         look_ups = self._to_be_looked_up.get(place, 0)
         fresh = batch.events
@@ -117,6 +117,12 @@ class PostgresWriter(Writer):
     def expect_repeats(cls, alias: str, environment: str) -> None:
         """Look up the ids of the next batches first."""
         cls._to_be_looked_up[alias, environment] = cls.LOOKED_UP_AFTER_REPEAT
+
+    @classmethod
+    def note_new(cls, alias: str, environment: str) -> None:
+        """Events have come none of which was there: expect repeats less long."""
+        if look_ups := cls._to_be_looked_up.get((alias, environment)):
+            cls._to_be_looked_up[alias, environment] = look_ups - 1
 
     def _insert(self, batch: Batch) -> set[str]:
         if not batch.events:
