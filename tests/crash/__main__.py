@@ -35,6 +35,8 @@ from tests.requirements import missing
 
 KILLS = {"postgresql": 1_000, "mariadb": 200, "sqlite": 200}
 SECONDS_TO_CATCH_UP = 240.0
+CALLERS = 3
+"""Of each web server, so that requests come at once, whose events share a transaction on PostgreSQL."""
 PAUSES = {"postgresql": 0.1, "mariadb": 0.2, "sqlite": 0.3}
 
 fork = multiprocessing.get_context("fork")
@@ -207,7 +209,7 @@ class Run:
         self.sellers = [Forked(lambda: keep_selling(self.acknowledged)) for _ in range(2)]
         self.drains = [Forked(keep_draining) for _ in range(2)]
         ports = [server.port for server in self.servers]
-        self.callers = [Forked(lambda port=port: keep_calling(port, key, self.acknowledged)) for port in ports]
+        self.callers = [Forked(lambda port=port: keep_calling(port, key, self.acknowledged)) for port in ports * CALLERS]
         for forked in (*self.sellers, *self.drains, *self.callers):
             self.stack.callback(forked.kill)
         eventually(lambda: any(number.startswith("direct") for number in self.acknowledged.numbers()))
