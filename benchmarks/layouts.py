@@ -150,7 +150,7 @@ def main() -> None:
         os.environ |= {"DATABASE_URL": postgres.url}
         set_up()
         print(machine())
-        fill(LAYOUTS[0])  # the first one that is filled takes longer, whichever it is
+        fill(LAYOUTS[0])  # the same layout took longer as the first that was filled than as a later one
         first = None
         for layout in LAYOUTS:
             seconds, sizes = fill(layout)

@@ -34,6 +34,7 @@ CROSS_ORIGIN = {
     ),
     "Access-Control-Expose-Headers": "X-Request-ID, Retry-After",
 }
+"""Lets scripts of any site call the API, who have no key but their own: no cookie opens it."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 

@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, ResolverMatch, get_resolver
 
 ROUTES = ("flexmeter-events", "flexmeter-events-bulk")
+"""Names of the routes in `flexmeter.urls` whose POST requests are answered here."""
 
 
 class IngestionMiddleware:
