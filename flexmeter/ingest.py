@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,8 +69,7 @@ def ingest(
     alias = using or write_alias()
     alone = not in_callers_transaction(alias)
     few = few_writer(alias)
-    write = functools.partial(together.write, few) if shared else few.write
-    if alone and write(environment, events, current_instant()):
+    if alone and (together.write(few, environment, events) if shared else few.write(environment, events, current_instant())):
         return Ingested(stored=len(events))
 
     def write_and_count() -> Ingested:

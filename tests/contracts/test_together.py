@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from queue import Queue
 from random import Random
 from unittest.mock import patch
@@ -18,7 +18,7 @@ from django.db import connections
 from flexmeter.ingest import ingest
 from flexmeter.keys import create_key
 from flexmeter.maintenance.verification import verify
-from flexmeter.models import Event
+from flexmeter.models import Event, now
 from flexmeter.queries import Scope, UsageQuery
 from flexmeter.recording import record
 from flexmeter.stores.database.few import FewWriter, PostgresFewWriter
@@ -39,9 +39,11 @@ class Slow(FewWriter):
     def __init__(self) -> None:
         super().__init__("default")
         self.begun: list[list[str]] = []
+        self.began_at: list[datetime] = []
         self.answers: dict[str, Queue[bool | Exception]] = defaultdict(Queue)
 
     def write(self, environment, events, now):
+        self.began_at.append(now)
         self.begun.append([event.event_id for event in events])
         answer = self.answers[events[0].event_id].get(timeout=60)
         if isinstance(answer, Exception):
@@ -66,7 +68,7 @@ class Callers:
 
     def come(self, *ids: str, environment: str = "default") -> Future[bool]:
         events = [make_event(event_id) for event_id in ids]
-        return self.pool.submit(self.together.write, self.writer, environment, events, NOON)
+        return self.pool.submit(self.together.write, self.writer, environment, events)
 
     def _seen(self) -> int:
         waiting = [len(writing.waiting) for writing in self.together._writing.values()]
@@ -91,6 +93,17 @@ def test_what_comes_meanwhile_is_stored_by_the_first_of_it(callers):
     assert results(futures) == [True] * 4
     assert callers.writer.begun == [["a"], ["b", "c", "d", "e"]]
     assert callers.together._writing == {}
+
+
+def test_nothing_is_stored_before_it_came(callers):
+    futures = [callers.bring("a"), callers.bring("b")]
+    accepted_at = now()  # of what comes last
+    futures.append(callers.bring("c"))
+    callers.writer.answer("a")
+    callers.writer.answer("b")
+    assert results(futures) == [True] * 3
+    assert callers.writer.begun[1] == ["b", "c"]
+    assert callers.writer.began_at[1] >= accepted_at
 
 
 @pytest.mark.parametrize("answer", [True, False])
@@ -278,7 +291,7 @@ def usage_of(meter, customer):
 def test_what_code_records_shares_no_transaction(monkeypatch):
     brought = []
 
-    def noted(self, writer, environment, events, now):
+    def noted(self, writer, environment, events):
         brought.extend(event.event_id for event in events)
         return False
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from threading import Lock
 from typing import ClassVar, NamedTuple
 
 from flexmeter.events import UsageEvent
+from flexmeter.models import now
 from flexmeter.stores.database.few import FewWriter
 
 
@@ -62,7 +62,7 @@ class Together:
         self._guard = Lock()
         self._writing: dict[_Place, _Writing] = {}
 
-    def write(self, writer: FewWriter, environment: str, events: Sequence[UsageEvent], now: datetime) -> bool:
+    def write(self, writer: FewWriter, environment: str, events: Sequence[UsageEvent]) -> bool:
         """As FewWriter's: others' events make no difference, but that these may wait as long as PATIENCE_SECONDS for them.
 
         Once another thread has taken them along, they wait until it is done.
@@ -70,8 +70,8 @@ class Together:
         place = _Place(writer.alias, environment)
         call = _Call(events)
         if self._begins(place, call) or self._comes_to_lead(place, call):
-            return self._lead(place, call, writer, now)
-        return call.stored or writer.write(environment, events, now)
+            return self._lead(place, call, writer)
+        return call.stored or writer.write(environment, events, now())
 
     def _begins(self, place: _Place, call: _Call) -> bool:
         """Whether nobody writes there, so that this one begins; else it waits, unless that has taken too long already."""
@@ -106,13 +106,13 @@ class Together:
             writing.waiting.remove(call)
             return True
 
-    def _lead(self, place: _Place, call: _Call, writer: FewWriter, now: datetime) -> bool:
+    def _lead(self, place: _Place, call: _Call, writer: FewWriter) -> bool:
         """Write what waits, and let the next one lead."""
         with self._guard:
             others = self._taken_along(self._writing[place], self.MOST_EVENTS - len(call.events))
         stored = False
         try:
-            stored = writer.write(place.environment, [event for each in (call, *others) for event in each.events], now)
+            stored = writer.write(place.environment, [event for each in (call, *others) for event in each.events], now())
         except Exception:
             if not others:  # of which one may have led to it: then each goes alone
                 raise
@@ -121,7 +121,7 @@ class Together:
             for each in others:
                 each.stored = stored
                 each.wake()
-        return stored or (bool(others) and writer.write(place.environment, call.events, now))
+        return stored or (bool(others) and writer.write(place.environment, call.events, now()))
 
     def _taken_along(self, writing: _Writing, room: int) -> list[_Call]:
         """The first of those who wait, as long as there is room for their events."""
