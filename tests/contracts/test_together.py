@@ -225,7 +225,6 @@ def test_a_waiter_that_is_interrupted_in_its_turn_passes_it_on(callers):
     assert (callers.writer.begun, callers.together._writing) == ([["a"], ["c"]], {})
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_waits_for_no_thread_of_its_parent():
     from flexmeter.stores.database.together import together
@@ -256,7 +255,7 @@ def in_threads(work: Sequence[Callable[[], object]]) -> list[object]:
 
 @pytest.mark.django_db(transaction=True)
 def test_all_that_threads_bring_is_counted_once(monkeypatch):
-    """New customers, repeats, others' repeats, values that replace, and an environment's own events, all at once."""
+    """New customers, repeats and values that replace, all at once."""
     sizes: list[int] = []
 
     def noted(self, environment, events, now, write=PostgresFewWriter.write):
