@@ -36,6 +36,8 @@ THREADS = 6
 class Slow(FewWriter):
     """Stores what it is told to store, when it is told: by the first event's id."""
 
+    MOST_EVENTS = 100
+
     def __init__(self) -> None:
         super().__init__("default")
         self.begun: list[list[str]] = []
@@ -137,12 +139,23 @@ def test_what_cannot_be_stored_alone_is_its_own_affair(callers):
 
 
 def test_there_is_room_for_so_many_events(callers, monkeypatch):
-    monkeypatch.setattr(Together, "MOST_EVENTS", 3)
+    monkeypatch.setattr(Slow, "MOST_EVENTS", 3)
     futures = [callers.bring("a"), callers.bring("b"), callers.bring("c"), callers.bring("d", "e"), callers.bring("f")]
     for each in ("a", "b", "d"):
         callers.writer.answer(each)
     assert results(futures) == [True] * 5
     assert callers.writer.begun == [["a"], ["b", "c"], ["d", "e", "f"]]
+
+
+def test_what_is_too_much_for_one_transaction_waits_for_nobody(callers, monkeypatch):
+    monkeypatch.setattr(Slow, "MOST_EVENTS", 2)
+    first = callers.bring("a")
+    callers.writer.answer("b", False)
+    assert not callers.come("b", "c", "d").result(timeout=60)
+    assert not first.done()
+    callers.writer.answer("a")
+    assert first.result(timeout=60)
+    assert callers.writer.begun == [["a"], ["b", "c", "d"]]
 
 
 def test_environments_do_not_wait_for_each_other(callers):

@@ -34,6 +34,8 @@ MOST_REMEMBERED = 10_000
 class FewWriter:
     """For databases without such a way: remembers nothing, and writes nothing."""
 
+    MOST_EVENTS: ClassVar[int] = 0
+
     def __init__(self, alias: str) -> None:
         self.alias = alias
 
@@ -52,7 +54,7 @@ class FewWriter:
 class PostgresFewWriter(FewWriter):
     """The same contract, kept by statements that PostgreSQL takes in one message."""
 
-    MOST_EVENTS: ClassVar[int] = 100
+    MOST_EVENTS = 100
     MOST_ROWS: ClassVar[int] = 1_000
     MOST_VALUES: ClassVar[int] = 50
     """As many rows have a statement of their own; more go in arrays."""

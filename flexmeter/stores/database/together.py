@@ -50,7 +50,6 @@ class _Writing:
 class Together:
     """Lets one thread at a time write, with what has come meanwhile; then it is the turn of the one that came next."""
 
-    MOST_EVENTS: ClassVar[int] = 100
     PATIENCE_SECONDS: ClassVar[float] = 0.1
     """For another thread's transaction: one that takes longer waits for somebody itself, and nobody shall wait behind it."""
 
@@ -67,6 +66,8 @@ class Together:
 
         Once another thread has taken them along, they wait until it is done.
         """
+        if len(events) > writer.MOST_EVENTS:
+            return writer.write(environment, events, now())
         place = _Place(writer.alias, environment)
         call = _Call(events)
         if self._begins(place, call) or self._comes_to_lead(place, call):
@@ -109,7 +110,7 @@ class Together:
     def _lead(self, place: _Place, call: _Call, writer: FewWriter) -> bool:
         """Write what waits, and let the next one lead."""
         with self._guard:
-            others = self._taken_along(self._writing[place], self.MOST_EVENTS - len(call.events))
+            others = self._taken_along(self._writing[place], writer.MOST_EVENTS - len(call.events))
         stored = False
         try:
             stored = writer.write(place.environment, [event for each in (call, *others) for event in each.events], now())
