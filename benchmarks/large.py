@@ -38,22 +38,24 @@ STORED: Final = """
     FROM drawn ORDER BY n
 """
 WRITTEN: Final = """
-    CASE WHEN b.bucket < %(end)s - interval '24 hours' THEN date_trunc('day', b.bucket, 'UTC') ELSE b.bucket END, s.id, b.bucket
+    CASE WHEN b.slot < %(last_day)s THEN b.slot - b.slot %% 96 ELSE b.slot END, s.id, b.slot
 """
 """In which order compaction has written the rows of buckets: a series' day at once, when the next one began."""
+SLOT: Final = "%(epoch)s + (floor(extract(epoch FROM {instant}) / 900))::int"
+"""The slot of an instant's bucket, given that of the Unix epoch."""
 BUCKETS: Final = f"""
-    INSERT INTO flexmeter_rollup (part, series_id, bucket, level, count, total, maximum)
-    SELECT row_number() OVER (), s.id, b.bucket, %(level)s, b.count, CASE m.aggregation_type WHEN 'SUM' THEN b.total END,
+    INSERT INTO flexmeter_rollup (part, series_id, slot, count, total, maximum)
+    SELECT row_number() OVER (), s.id, b.slot, b.count, CASE m.aggregation_type WHEN 'SUM' THEN b.total END,
            CASE m.aggregation_type WHEN 'MAX' THEN b.maximum END
-    FROM (SELECT name, customer, date_bin('15 minutes', instant, '1970-01-01Z') AS bucket, count(*) AS count,
+    FROM (SELECT name, customer, {SLOT.format(instant="instant")} AS slot, count(*) AS count,
                  sum(tokens) AS total, max(tokens) AS maximum FROM drawn GROUP BY 1, 2, 3) AS b
     JOIN flexmeter_meter m ON m.event_name = b.name
     JOIN flexmeter_series s ON s.meter_id = m.id AND s.external_customer_id = b.customer
     ORDER BY {WRITTEN}
 """  # noqa: S608  # made of constants
 WHOLE_DAYS: Final = """
-    INSERT INTO flexmeter_rollup (part, series_id, bucket, level, count, total, maximum)
-    SELECT row_number() OVER (), series_id, date_trunc('day', bucket, 'UTC'), %(level)s, sum(count), sum(total), max(maximum)
+    INSERT INTO flexmeter_rollup (part, series_id, slot, count, total, maximum)
+    SELECT row_number() OVER (), series_id, slot - slot %% 96 + %(later)s, sum(count), sum(total), max(maximum)
     FROM flexmeter_rollup GROUP BY 2, 3 ORDER BY 3, 2
 """
 UNIQUE: Final = """
@@ -72,7 +74,6 @@ def fill(using: str = "default", events: int = EVENTS) -> None:
     from django.db import connections
 
     from flexmeter.metering import NO_GROUP, SeriesKey
-    from flexmeter.models import Rollup
     from flexmeter.properties import digest
     from flexmeter.stores.database.native_rollups import rollup_writer
 
@@ -88,14 +89,27 @@ def fill(using: str = "default", events: int = EVENTS) -> None:
         cursor.execute(DRAWN, parameters)
         cursor.execute("ANALYZE drawn, flexmeter_series, flexmeter_meter")
         cursor.execute(STORED, {})
-        cursor.execute(BUCKETS, {"level": Rollup.Level.BUCKET.value, "end": END})
-        cursor.execute(WHOLE_DAYS, {"level": Rollup.Level.DAY.value})
+        cursor.execute(BUCKETS, slots())
+        cursor.execute(WHOLE_DAYS, slots())
         cursor.execute(UNIQUE, people)
         cursor.execute("DROP TABLE drawn")
         cursor.execute("RESET synchronous_commit")
         cursor.execute("RESET work_mem")
         cursor.execute("VACUUM ANALYZE")
     check(meters, using)
+
+
+def slots() -> dict[str, int]:
+    """Of rows of buckets: those of the Unix epoch and of the last day's beginning; and how much later those of days are."""
+    from flexmeter.models import Rollup
+    from flexmeter.slots import LEVEL_SLOTS, position
+
+    of_buckets = Rollup.Level.BUCKET
+    return {
+        "epoch": position(of_buckets, datetime(1970, 1, 1, tzinfo=UTC)).slot,
+        "last_day": position(of_buckets, END - timedelta(days=1)).slot,
+        "later": (Rollup.Level.DAY - of_buckets) * LEVEL_SLOTS,
+    }
 
 
 def make_meters(using: str) -> list:  # type: ignore[type-arg]

@@ -115,10 +115,10 @@ def check_ledger(events: int, *, meters: int, before: int = 0) -> None:
     from django.db.models import Sum
 
     from flexmeter.models import Event, Rollup
-    from flexmeter.stores.database.levels import BY_BUCKET
+    from flexmeter.stores.database.levels import BY_BUCKET, of_levels
 
     stored = Event.objects.count() - before
-    counted = Rollup.objects.filter(level__in=BY_BUCKET).aggregate(events=Sum("count"))["events"] or 0
+    counted = Rollup.objects.filter(of_levels(*BY_BUCKET)).aggregate(events=Sum("count"))["events"] or 0
     if stored != events or counted != events * meters:
         raise RuntimeError(f"{events} events were sent, {stored} stored, and {counted} counted by {meters} meters.")
 

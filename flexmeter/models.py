@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from secrets import randbits
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -22,6 +21,7 @@ from flexmeter.indexes import OrderingIndex
 from flexmeter.metering import MAX_DIMENSION_LENGTH, NO_GROUP, MeterRule, filters_of
 from flexmeter.properties import dumps
 from flexmeter.querysets import ApiKeyQuerySet, EventQuerySet, MeterQuerySet
+from flexmeter.slots import began, level_of, new_part
 from flexmeter.windows import WindowSize
 
 DEFAULT_ENVIRONMENT = "default"
@@ -34,11 +34,6 @@ def now() -> datetime:
 
 def new_meter_id() -> str:
     return new_id("meter")
-
-
-def new_part() -> int:
-    """A random number, from which a few billion can be counted on."""
-    return randbits(62)
 
 
 class Environment(models.Model):
@@ -261,6 +256,7 @@ class Series(models.Model):
     Of a meter with dimensions, series without values (NULL) hold what is not kept apart.
     """
 
+    id = models.AutoField(primary_key=True)
     environment = IdentifierField(max_length=64)
     # A constraint would have every new series wait for whoever holds the meter's row lock, and deadlock with it at commit.
     meter = models.ForeignKey(Meter, on_delete=models.CASCADE, related_name="series", db_constraint=False, db_index=False)
@@ -293,7 +289,8 @@ class Rollup(models.Model):
     and a whole UTC day its APPENDED and DAY rows.
 
     The primary key begins with what is asked for, so that each row is in one index only; a number that is nobody's else
-    tells apart what transactions contributed to one bucket without their having to know of each other.
+    tells apart what transactions contributed to one bucket without their having to know of each other. Most of what a row
+    takes, on disk and of time, is its place in that index, so the key is as narrow as it can be.
     """
 
     class Level(models.IntegerChoices):
@@ -302,8 +299,8 @@ class Rollup(models.Model):
         DAY = 2
 
     series = models.ForeignKey(Series, on_delete=models.CASCADE, db_constraint=False, db_index=False)
-    bucket = models.DateTimeField(help_text="Start of the bucket, or of the UTC day.")
-    level = models.SmallIntegerField(choices=Level.choices, default=Level.APPENDED)
+    slot = models.IntegerField(help_text="The level, and the quarter of an hour it begins in.")
+    part = models.BigIntegerField(help_text="The minute of that quarter, and a number of its own.")
     count = models.BigIntegerField()
     total = ExactDecimalField(null=True)
     moment = ExactDecimalField(null=True)
@@ -313,12 +310,20 @@ class Rollup(models.Model):
     latest_at = models.DateTimeField(null=True)
     latest_accepted_at = models.DateTimeField(null=True)
     latest_event_id = IdentifierField(max_length=255, null=True)
-    part = models.BigIntegerField(default=new_part, editable=False)
 
-    pk = models.CompositePrimaryKey("series", "level", "bucket", "part")
+    pk = models.CompositePrimaryKey("series", "slot", "part")
 
     def __str__(self) -> str:
         return f"{self.series_id} {self.bucket:%Y-%m-%d %H:%M}"
+
+    @property
+    def level(self) -> Level:
+        return self.Level(level_of(self.slot))
+
+    @property
+    def bucket(self) -> datetime:
+        """Start of the bucket, or of the UTC day."""
+        return began(self.slot, self.part)
 
 
 class UniqueValue(models.Model):

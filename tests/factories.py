@@ -8,8 +8,9 @@ from typing import Any
 
 from flexmeter.events import UsageEvent
 from flexmeter.meters import MeterDefinition, create_meter
-from flexmeter.models import DEFAULT_ENVIRONMENT, Meter
+from flexmeter.models import DEFAULT_ENVIRONMENT, Meter, Rollup, Series
 from flexmeter.properties import dumps
+from flexmeter.slots import new_part, position
 
 NOON = datetime(2024, 3, 10, 12, tzinfo=UTC)
 
@@ -41,3 +42,9 @@ def make_meter(
 
 def make_definition(aggregation_type: str = "COUNT", **changed: Any) -> MeterDefinition:
     return MeterDefinition(**{"name": "A meter", "event_name": "tokens", "aggregation_type": aggregation_type} | changed)
+
+
+def make_rollup(series: Series, bucket: datetime, level: Rollup.Level = Rollup.Level.APPENDED, **measures: Any) -> Rollup:
+    """A row that is not stored yet."""
+    slot, part = position(level, bucket)
+    return Rollup(series=series, slot=slot, part=part + new_part(), **measures)

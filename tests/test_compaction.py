@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import Group
+from django.db.models import QuerySet
 
 from flexmeter.annotations import UsageOf
 from flexmeter.ingest import ingest
@@ -14,6 +15,8 @@ from flexmeter.maintenance import compaction
 from flexmeter.maintenance.compaction import compact
 from flexmeter.maintenance.verification import verify
 from flexmeter.models import Rollup
+from flexmeter.slots import position
+from flexmeter.stores.database.levels import of_levels
 from flexmeter.stores.database.summaries import customers_with_most
 from flexmeter.usage import usage
 
@@ -37,8 +40,11 @@ def send(event_id: str, after: timedelta, n: int, *, accepted: int = 0, customer
 
 
 def rows(column: str = "total") -> list[tuple[int, timedelta, Decimal]]:
-    found = Rollup.objects.order_by("level", "bucket", "pk").values_list("level", "bucket", column)
-    return [(level, bucket - MIDNIGHT, value) for level, bucket, value in found]
+    return [(row.level, row.bucket - MIDNIGHT, getattr(row, column)) for row in Rollup.objects.order_by("slot", "pk")]
+
+
+def of_day(day: datetime) -> QuerySet[Rollup]:
+    return Rollup.objects.filter(slot=position(WHOLE_DAY, day).slot)
 
 
 @pytest.fixture
@@ -98,7 +104,7 @@ def test_whole_days_are_answered_from_the_rows_of_days(sums):
     for hours in (1, 30, 54):
         send(f"{hours}", hours * HOUR, 1)
     compact()
-    Rollup.objects.filter(level=WHOLE_DAY, bucket=MIDNIGHT + DAY).update(total=100, count=10)
+    of_day(MIDNIGHT + DAY).update(total=100, count=10)
     end = MIDNIGHT + 3 * DAY
 
     def total(start, end, **question):
@@ -124,7 +130,7 @@ def test_a_latest_of_whole_days_comes_from_the_rows_of_days():
     for hours in (1, 30, 54):
         send(f"{hours}", hours * HOUR, hours)
     compact()
-    Rollup.objects.filter(level=WHOLE_DAY, bucket=MIDNIGHT + 2 * DAY).update(latest=7)
+    of_day(MIDNIGHT + 2 * DAY).update(latest=7)
     assert usage(meter=meter, start=MIDNIGHT, end=MIDNIGHT + 3 * DAY).value == 7
     assert usage(meter=meter, start=MIDNIGHT, end=MIDNIGHT + 2.5 * DAY).value == 54
 
@@ -136,7 +142,7 @@ def test_customers_are_ranked_by_the_rows_of_days(sums):
     ranking = {"limit": 2, "alias": "default"}
     range_ = (sums.environment, MIDNIGHT, MIDNIGHT + DAY)
     assert customers_with_most(sums.rule(), *range_, **ranking) == ["acme", "globex"]
-    Rollup.objects.filter(level=WHOLE_DAY, series__external_customer_id="globex").update(total=100)
+    Rollup.objects.filter(of_levels(WHOLE_DAY), series__external_customer_id="globex").update(total=100)
     assert customers_with_most(sums.rule(), *range_, **ranking) == ["globex", "acme"]
 
 

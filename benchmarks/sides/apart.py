@@ -12,18 +12,18 @@ DIMENSION: Final = "model"
 MODELS: Final = [f"model-{number}" for number in range(7)]
 WANTED: Final = MODELS[:2]
 BUCKETS: Final = f"""
-    INSERT INTO flexmeter_rollup (part, series_id, bucket, level, count, total)
-    SELECT row_number() OVER (), s.id, b.bucket, %(bucket)s, b.count, b.total
+    INSERT INTO flexmeter_rollup (part, series_id, slot, count, total)
+    SELECT row_number() OVER (), s.id, b.slot, b.count, b.total
     FROM (SELECT external_customer_id AS customer, properties->>%(dimension)s AS value,
-                 date_bin('15 minutes', timestamp, '1970-01-01Z') AS bucket, count(*) AS count,
+                 {large.SLOT.format(instant="timestamp")} AS slot, count(*) AS count,
                  sum((properties->>'tokens')::numeric) AS total
           FROM flexmeter_event WHERE environment = 'default' AND event_name = %(name)s GROUP BY 1, 2, 3) AS b
     JOIN flexmeter_series s ON s.meter_id = %(meter)s AND s.external_customer_id = b.customer AND s.dimension_1 = b.value
     ORDER BY {large.WRITTEN}
 """  # noqa: S608  # made of constants
 WHOLE_DAYS: Final = """
-    INSERT INTO flexmeter_rollup (part, series_id, bucket, level, count, total)
-    SELECT row_number() OVER (), series_id, date_trunc('day', bucket, 'UTC'), %(day)s, sum(count), sum(total)
+    INSERT INTO flexmeter_rollup (part, series_id, slot, count, total)
+    SELECT row_number() OVER (), series_id, slot - slot %% 96 + %(later)s, sum(count), sum(total)
     FROM flexmeter_rollup WHERE series_id IN (SELECT id FROM flexmeter_series WHERE meter_id = %(meter)s)
     GROUP BY 2, 3 ORDER BY 3, 2
 """
@@ -72,7 +72,7 @@ def _filled() -> Any:
     from django.test import override_settings
 
     from flexmeter.metering import NO_GROUP, SeriesKey
-    from flexmeter.models import Meter, Rollup
+    from flexmeter.models import Meter
     from flexmeter.stores.database.native_rollups import rollup_writer
 
     from tests.factories import make_meter
@@ -82,10 +82,7 @@ def _filled() -> Any:
         meter = make_meter("SUM", name="Apart", event_name=NAME, field="tokens", dimensions=(DIMENSION,), using=alias)
     keys = [SeriesKey(meter.pk, meter.generation, name, NO_GROUP.int, (model,)) for name in large.CUSTOMERS for model in MODELS]
     rollup_writer(alias).series_ids("default", keys)
-    parameters = {
-        "meter": meter.pk, "name": NAME, "dimension": DIMENSION,
-        "bucket": Rollup.Level.BUCKET.value, "day": Rollup.Level.DAY.value, "end": large.END,
-    }  # fmt: skip
+    parameters = {"meter": meter.pk, "name": NAME, "dimension": DIMENSION, **large.slots()}
     with connections[alias].cursor() as cursor:
         cursor.execute("SET synchronous_commit = off")
         cursor.execute(BUCKETS, parameters)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from django.db.models import Count
 
 from flexmeter.models import Meter, Rollup, Series
+from flexmeter.stores.database.levels import of_levels
 from flexmeter.stores.database.native_rollups import rollup_writer
 from flexmeter.stores.database.transactions import in_transaction, write_alias
 
@@ -44,7 +45,7 @@ def _compact_meter(meter_id: str, alias: str) -> int:
 def _to_be_merged(meter_id: str, alias: str) -> dict[int, int]:
     """Series of a meter that rows were appended to, and how many of each; unique values are added with such rows alone."""
     of_meter = Series.objects.filter(meter_id=meter_id)
-    appended = Rollup.objects.using(alias).filter(series__in=of_meter, level=Rollup.Level.APPENDED).order_by()
+    appended = Rollup.objects.using(alias).filter(of_levels(Rollup.Level.APPENDED), series__in=of_meter).order_by()
     return dict(appended.values("series_id").annotate(rows=Count("*")).values_list("series_id", "rows"))
 
 

@@ -12,6 +12,7 @@ from flexmeter.conf import conf
 from flexmeter.metering import MeterRule
 from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue
 from flexmeter.querysets import EventQuerySet
+from flexmeter.stores.database.levels import all_within, among
 from flexmeter.stores.database.locks import meter_lock, retained_from
 from flexmeter.stores.database.native_rollups import rollup_writer
 from flexmeter.stores.database.rollups import RollupWriter
@@ -65,7 +66,7 @@ def restart(meter_id: str, *, using: str | None = None) -> None:
             meter.dimensions_passed_at = None
         else:
             series = Series.objects.using(alias).filter(meter_id=meter_id, generation=meter.generation)
-            Rollup.objects.using(alias).filter(series__in=series, bucket__gte=floor).delete()
+            Rollup.objects.using(alias).filter(among(all_within(floor, None)), series__in=series).delete()
             UniqueValue.objects.using(alias).filter(series__in=series, day__gte=floor).delete()
         meter.rollups_ready, meter.rebuild_after, meter.rebuild_done, meter.rebuild_total = False, None, 0, 0
         meter.save(using=alias)

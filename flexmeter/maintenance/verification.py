@@ -14,7 +14,8 @@ from flexmeter.metering import DAY, MeterRule, fold
 from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue, now
 from flexmeter.queries import Scope
 from flexmeter.schedule import VERIFY
-from flexmeter.stores.database.levels import BY_BUCKET
+from flexmeter.slots import began, level_of
+from flexmeter.stores.database.levels import BEGINNING, all_within, among, by_bucket
 from flexmeter.stores.database.locks import meter_lock, retained_from
 from flexmeter.stores.database.native_rollups import rollup_writer
 from flexmeter.stores.database.reading import events_between
@@ -189,19 +190,19 @@ def _from_rollups(
 ) -> dict[str, dict[_Key, Partial]]:
     partials: dict[str, dict[_Key, Partial]] = {}
     of_series = _of_series(meter, customers)
-    rollups = Rollup.objects.using(alias).filter(**of_series, level__in=BY_BUCKET)
+    rollups = Rollup.objects.using(alias).filter(among(by_bucket(start or BEGINNING)), **of_series)
     uniques = UniqueValue.objects.using(alias).filter(**of_series)
     if start is not None:
-        rollups, uniques = rollups.filter(bucket__gte=start), uniques.filter(day__gte=start)
+        uniques = uniques.filter(day__gte=start)
     identity = ("series__external_customer_id", "series__group", *(f"series__{column}" for column in DIMENSION_COLUMNS))
 
     def held(customer: str, group: UUID, *values: str | None, start: datetime) -> Partial:
         combination = tuple([value for value in values if value is not None])
         return partials.setdefault(customer, {}).setdefault((group, combination, start), Partial())
 
-    rows = rollups.values_list("bucket", *identity, *MEASURE_COLUMNS).iterator(chunk_size=5_000)
-    for begin, *columns in rows:
-        held(*columns[: len(identity)], start=begin).merge(partial_of(columns[len(identity) :]))
+    rows = rollups.values_list("slot", "part", *identity, *MEASURE_COLUMNS).iterator(chunk_size=5_000)
+    for slot, part, *columns in rows:
+        held(*columns[: len(identity)], start=began(slot, part)).merge(partial_of(columns[len(identity) :]))
     if Measure.UNIQUES in rule.measures:
         for day, value, *columns in uniques.values_list("day", "value", *identity).iterator(chunk_size=5_000):
             held(*columns, start=day).uniques.add(value)
@@ -210,15 +211,14 @@ def _from_rollups(
 
 def _broken_days(meter: Meter, customers: Collection[str], start: datetime | None, alias: str) -> Iterator[Difference]:
     """Days whose row says something else than the rows of their buckets that it stands for."""
-    rows = Rollup.objects.using(alias).filter(**_of_series(meter, customers)).exclude(level=Rollup.Level.APPENDED)
-    if start is not None:
-        rows = rows.filter(bucket__gte=start)
+    _, *merged = all_within(start, None)
+    rows = Rollup.objects.using(alias).filter(among(merged), **_of_series(meter, customers))
     summed: dict[tuple[str, datetime, int], Partial] = {}
     held: dict[tuple[str, datetime, int], Partial] = {}
-    columns = ("series__external_customer_id", "bucket", "series_id", "level", *MEASURE_COLUMNS)
-    for customer, begin, series_id, level, *values in rows.values_list(*columns).iterator(chunk_size=5_000):
-        days = held if level == Rollup.Level.DAY else summed
-        days.setdefault((customer, bucket(begin, DAY), series_id), Partial()).merge(partial_of(values))
+    columns = ("series__external_customer_id", "series_id", "slot", "part", *MEASURE_COLUMNS)
+    for customer, series_id, slot, part, *values in rows.values_list(*columns).iterator(chunk_size=5_000):
+        days = held if level_of(slot) == Rollup.Level.DAY else summed
+        days.setdefault((customer, bucket(began(slot, part), DAY), series_id), Partial()).merge(partial_of(values))
     for key in sorted(summed.keys() | held.keys()):
         buckets, day = summed.get(key, Partial()), held.get(key, Partial())
         if buckets != day:

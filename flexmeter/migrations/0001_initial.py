@@ -8,6 +8,7 @@ from django.db import migrations, models
 import flexmeter.fields
 import flexmeter.indexes
 import flexmeter.models
+import flexmeter.slots
 
 
 class Migration(migrations.Migration):
@@ -306,7 +307,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Series",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("id", models.AutoField(primary_key=True, serialize=False)),
                 ("environment", flexmeter.fields.IdentifierField(max_length=64)),
                 ("generation", models.PositiveIntegerField()),
                 ("external_customer_id", flexmeter.fields.IdentifierField(max_length=255)),
@@ -341,7 +342,7 @@ class Migration(migrations.Migration):
                 (
                     "pk",
                     models.CompositePrimaryKey(
-                        "series", "level", "bucket", "part", blank=True, editable=False, primary_key=True, serialize=False
+                        "series", "slot", "part", blank=True, editable=False, primary_key=True, serialize=False
                     ),
                 ),
                 (
@@ -350,18 +351,17 @@ class Migration(migrations.Migration):
                         db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, to="flexmeter.series"
                     ),
                 ),
-                ("bucket", models.DateTimeField(help_text="Start of the bucket, or of the UTC day.")),
+                ("slot", models.IntegerField(help_text="The level, and the quarter of an hour it begins in.")),
+                ("part", models.BigIntegerField(help_text="The minute of that quarter, and a number of its own.")),
                 ("count", models.BigIntegerField()),
                 ("latest_at", models.DateTimeField(null=True)),
                 ("latest_accepted_at", models.DateTimeField(null=True)),
-                ("level", models.SmallIntegerField(choices=[(0, "Appended"), (1, "Bucket"), (2, "Day")], default=0)),
                 ("total", flexmeter.fields.ExactDecimalField(null=True)),
                 ("moment", flexmeter.fields.ExactDecimalField(null=True)),
                 ("minimum", flexmeter.fields.ExactDecimalField(null=True)),
                 ("maximum", flexmeter.fields.ExactDecimalField(null=True)),
                 ("latest", flexmeter.fields.ExactDecimalField(null=True)),
                 ("latest_event_id", flexmeter.fields.IdentifierField(max_length=255, null=True)),
-                ("part", models.BigIntegerField(default=flexmeter.models.new_part, editable=False)),
             ],
         ),
         migrations.CreateModel(
@@ -375,7 +375,7 @@ class Migration(migrations.Migration):
                 ),
                 ("day", models.DateTimeField(help_text="Start of the UTC day.")),
                 ("value", models.UUIDField()),
-                ("part", models.BigIntegerField(default=flexmeter.models.new_part, editable=False)),
+                ("part", models.BigIntegerField(default=flexmeter.slots.new_part, editable=False)),
                 (
                     "series",
                     models.ForeignKey(

@@ -141,7 +141,7 @@ def test_maintenance_in_full_swing_finds_and_makes_no_differences(start):
     assert figures()[0] == (count, count)
     compact()
     assert figures()[0] == (count, count)
-    identities = Rollup.objects.values_list("series_id", "level", "bucket")
+    identities = [(row.series_id, row.level, row.bucket) for row in Rollup.objects.all()]
     assert len(set(identities)) == len(identities)
 
 

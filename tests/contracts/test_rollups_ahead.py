@@ -17,6 +17,7 @@ from flexmeter.ingest import Ingested, ingest
 from flexmeter.maintenance.verification import verify
 from flexmeter.metering import fold, fold_alike, rollups_of
 from flexmeter.models import Environment, Rollup, UniqueValue
+from flexmeter.slots import began
 from flexmeter.stores.database.few import PostgresFewWriter
 from flexmeter.stores.database.native_rollups import PostgresRollupWriter, rollup_writer
 from flexmeter.stores.database.rollup_rows import partial_of
@@ -72,10 +73,11 @@ def taken_out():
     """What the rollups hold, by series and bucket, which measures they keep, and the values that are listed."""
     rollups: dict[object, Partial] = {}
     kept = set()
-    for series_id, start, level, *measures in Rollup.objects.values_list("series", "bucket", "level", *MEASURE_COLUMNS):
-        assert level == Rollup.Level.APPENDED
-        rollups.setdefault((series_id, start), Partial()).merge(partial_of(measures))
-        kept.add((series_id, *(measure is None for measure in measures)))
+    for row in Rollup.objects.all():
+        measures = [getattr(row, column) for column in MEASURE_COLUMNS]
+        assert row.level == Rollup.Level.APPENDED
+        rollups.setdefault((row.series_id, row.bucket), Partial()).merge(partial_of(measures))
+        kept.add((row.series_id, *(measure is None for measure in measures)))
     listed = set(UniqueValue.objects.values_list("series", "day", "value"))
     Rollup.objects.all().delete()
     UniqueValue.objects.all().delete()
@@ -118,7 +120,8 @@ def test_few_come_with_one_message_to_what_they_come_to_without(kinds, before, b
 def rows_of(rule):
     """Rollup rows and listed values of a meter, without the numbers of rows and series."""
     place = ("series__external_customer_id", "series__group", "series__combination")
-    rows = Rollup.objects.filter(series__meter=rule.meter_id).values_list(*place, "bucket", *MEASURE_COLUMNS)
+    found = Rollup.objects.filter(series__meter=rule.meter_id).values_list("slot", "part", *place, *MEASURE_COLUMNS)
+    rows = [(began(slot, part), *others) for slot, part, *others in found]
     listed = UniqueValue.objects.filter(series__meter=rule.meter_id).values_list(*place, "day", "value")
     return Counter(rows), Counter(listed)
 

@@ -251,7 +251,7 @@ class Run:
         from flexmeter.aggregation import AggregationType
         from flexmeter.maintenance.verification import verify
         from flexmeter.models import Event, Meter, RejectedEvent, Rollup
-        from flexmeter.stores.database.levels import BY_BUCKET
+        from flexmeter.stores.database.levels import BY_BUCKET, of_levels
 
         from tests.crash.shop.models import Order
         from tests.databases.transactions import wait_for_transactions
@@ -279,7 +279,7 @@ class Run:
         differences = list(verify())
         assert not differences, differences[:5]
         for meter in Meter.objects.all():
-            rows = Rollup.objects.filter(series__meter_id=meter.pk, level__in=BY_BUCKET)
+            rows = Rollup.objects.filter(of_levels(*BY_BUCKET), series__meter_id=meter.pk)
             expected = len(sold) if meter.event_name == "order" else len(called)
             assert sum(rows.values_list("count", flat=True)) == expected, f"{meter.pk} has not each event once"
             if meter.aggregation_type == AggregationType.SUM and meter.event_name == "order":

@@ -2,7 +2,7 @@
 
 from flexmeter.maintenance.verification import verify
 from flexmeter.models import Event, InboxBatch, Meter, RejectedEvent, Rollup
-from flexmeter.stores.database.levels import BY_BUCKET
+from flexmeter.stores.database.levels import BY_BUCKET, of_levels
 
 
 def counted() -> list[str]:
@@ -25,5 +25,5 @@ def assert_exact(events: int) -> None:
     assert not waiting()
     assert not rejected()
     for meter in Meter.objects.all():
-        rows = Rollup.objects.filter(series__meter_id=meter.pk, level__in=BY_BUCKET)
+        rows = Rollup.objects.filter(of_levels(*BY_BUCKET), series__meter_id=meter.pk)
         assert sum(rows.values_list("count", flat=True)) == events

@@ -132,7 +132,7 @@ def test_compact_merges_the_rows_of_a_bucket_and_changes_no_figure():
     assert run("flexmeter_compact", "--environment", "other", "--json").json == {"rows_merged": 4}
     assert "4 rows merged" in run("flexmeter_compact").stdout
     assert run("flexmeter_compact", "--json").json == {"rows_merged": 0}
-    rows = Rollup.objects.values_list("series__environment", "level", "count")
+    rows = [(row.series.environment, row.level, row.count) for row in Rollup.objects.select_related("series")]
     levels = (Rollup.Level.BUCKET, Rollup.Level.DAY)
     assert sorted(rows) == [(environment, level, 4) for environment in ("default", "other") for level in levels]
     assert run("flexmeter_verify").status == 0

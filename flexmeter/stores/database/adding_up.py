@@ -14,6 +14,8 @@ from flexmeter.aggregation import ZERO, Alike, Measure, Partial
 from flexmeter.metering import NO_GROUP
 from flexmeter.properties import dumps
 from flexmeter.queries import Scope
+from flexmeter.stores.database import native_levels
+from flexmeter.stores.database.native_levels import spans_of_rollups
 from flexmeter.stores.database.prepared import run_named
 from flexmeter.stores.database.reading import UNGROUPED, Part, Ready, RollupReader, Wanted, by_rule, customers_of, edges_of
 from flexmeter.stores.database.spans import spanning
@@ -47,19 +49,17 @@ class PostgresRollupReader(RollupReader):
     OF_SPAN: ClassVar[str] = """
         SELECT {span} AS span, sum(count)::bigint AS count, {added_up}
         FROM flexmeter_rollup
-        WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
+        WHERE series_id = s.id AND {within}
         GROUP BY 1
     """
-    """What a part of a series holds, by span."""
-    PARTS: ClassVar[str] = """
-        {parts} AS part (meter_id, level, start, stop)
-        JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
+    """What a stretch of a series holds, by span."""
+    PARTS: ClassVar[str] = f"""
+        {{parts}} AS stretch (meter_id, {native_levels.COLUMNS})
+        JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = stretch.meter_id
     """
-    ANY_PARTS: ClassVar[str] = (
-        "unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])"
-    )
+    ANY_PARTS: ClassVar[str] = f"unnest(%(meters)s::text[], {native_levels.ARRAYS})"
     ONE_PART: ClassVar[str] = (
-        "(%(meter_{0})s::text, %(level_{0})s::smallint, %(start_{0})s::timestamptz, %(end_{0})s::timestamptz)"
+        "(%(meter_{0})s::text, " + ", ".join(f"%({column}_{{0}})s::{type}" for column, type in native_levels.TYPES.items()) + ")"
     )
     FEW_PARTS: ClassVar[int] = 4
     """So many are rows of their own: planned before they are known, a list is taken for longer, and the plan not kept."""
@@ -106,25 +106,24 @@ class PostgresRollupReader(RollupReader):
         GROUP BY 1, 2, 3
     """
 
-    APART: ClassVar[str] = """
-        SELECT {keys},
-               CASE WHEN part.selected & 1 > 0 THEN s.dimension_1 END AS value_1,
-               CASE WHEN part.selected & 2 > 0 THEN s.dimension_2 END AS value_2,
-               CASE WHEN part.selected & 4 > 0 THEN s.dimension_3 END AS value_3,
+    APART: ClassVar[str] = f"""
+        SELECT {{keys}},
+               CASE WHEN stretch.selected & 1 > 0 THEN s.dimension_1 END AS value_1,
+               CASE WHEN stretch.selected & 2 > 0 THEN s.dimension_2 END AS value_2,
+               CASE WHEN stretch.selected & 4 > 0 THEN s.dimension_3 END AS value_3,
                s.combination = %(no_group)s::uuid AS whole,
                r.span, sum(r.count)::bigint, sum(r.total), sum(r.moment), min(r.minimum), max(r.maximum)
-        FROM unnest(%(meters)s::text[], %(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
-                    %(selected)s::int[], %(wanted)s::jsonb[])
-             AS part (meter_id, level, start, stop, selected, wanted)
-        JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = part.meter_id
-        CROSS JOIN LATERAL ({of_span}) r
-        WHERE {who}
+        FROM unnest(%(meters)s::text[], {native_levels.ARRAYS}, %(selected)s::int[], %(wanted)s::jsonb[])
+             AS stretch (meter_id, {native_levels.COLUMNS}, selected, wanted)
+        JOIN flexmeter_series s ON s.environment = %(environment)s AND s.meter_id = stretch.meter_id
+        CROSS JOIN LATERAL ({{of_span}}) r
+        WHERE {{who}}
           AND (s.combination = %(no_group)s::uuid OR (
-                  coalesce(part.wanted -> '0' ? s.dimension_1, true)
-              AND coalesce(part.wanted -> '1' ? s.dimension_2, true)
-              AND coalesce(part.wanted -> '2' ? s.dimension_3, true)))
+                  coalesce(stretch.wanted -> '0' ? s.dimension_1, true)
+              AND coalesce(stretch.wanted -> '1' ? s.dimension_2, true)
+              AND coalesce(stretch.wanted -> '2' ? s.dimension_3, true)))
         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-    """
+    """  # noqa: S608  # made of constants
 
     def read_measures(self, scope: Scope, wanted: Sequence[Wanted]) -> frozenset[Ready] | None:
         by_row, added_up, begins = self._sorted_out(wanted)
@@ -227,7 +226,7 @@ class PostgresRollupReader(RollupReader):
         by_itself = by_customer and not any(asked.rule.dimensions for asked in wanted)
         rows = (self.OF_SERIES if by_itself else self.ADDED_UP).format(
             keys=self.KEYS,
-            parts=self.PARTS.format(parts=self._parts(len(parameters["levels"]))),
+            parts=self.PARTS.format(parts=self._parts(len(parameters["meters"]))),
             of_span=self._of_span(begins, needed),
             added_up=_added_up(needed),
             listed=_listed(needed),
@@ -241,24 +240,24 @@ class PostgresRollupReader(RollupReader):
         return f"(VALUES {', '.join(map(self.ONE_PART.format, range(parts)))})"
 
     def _of_span(self, begins: Sequence[datetime], needed: frozenset[Measure]) -> str:
-        return self.OF_SPAN.format(span=spanning(tuple(begins)).of("bucket"), added_up=_added_up(needed))
+        return self.OF_SPAN.format(
+            span=spans_of_rollups(begins).expression, within=native_levels.within(begins), added_up=_added_up(needed)
+        )
 
     def _parameters(
         self, scope: Scope, wanted: Sequence[Wanted], begins: Sequence[datetime], parts: Sequence[Part]
     ) -> dict[str, Any]:
         customers = customers_of(scope, wanted)
-        parameters = spanning(tuple(begins)).parameters | {
+        parameters: dict[str, Any] = spans_of_rollups(begins).parameters | {
             "no_group": NO_GROUP,
             "by_customer": len({asked.customers for asked in wanted}) > 1,
             "environment": scope.environment,
             "meters": [part.meter_id for part in parts],
-            "levels": [part.stretch.level.value for part in parts],
-            "starts": [part.stretch.start for part in parts],
-            "ends": [part.stretch.end for part in parts],
+            **native_levels.columns_of(part.stretch for part in parts),
             "customers": None if customers is None else sorted(customers),
         }
         for place, (meter_id, stretch) in enumerate(parts[: self.FEW_PARTS]):
-            values = {"meter": meter_id, "level": stretch.level.value, "start": stretch.start, "end": stretch.end}
+            values = {"meter": meter_id, **native_levels.values_of(stretch)}
             parameters |= {f"{name}_{place}": value for name, value in values.items()}
         return parameters
 

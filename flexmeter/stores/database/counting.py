@@ -33,7 +33,7 @@ _COUNTING_ALL: Final = """
       AND CAST(m.filters AS CHAR(2)) = '[]'
 """
 _ROLLED_UP: Final = "COALESCE((SELECT SUM(r.count) FROM flexmeter_rollup r WHERE r.series_id = s.id AND {part}), 0)"
-_PART: Final = "r.level = %s AND r.bucket >= %s AND r.bucket < %s"
+_PART: Final = "r.slot >= %s AND r.slot < %s"
 # Part for part and series for series through the index: planned freely, all rollups there are may be read.
 _OF_METER: Final = """
     SELECT SUM({parts}) FROM flexmeter_series s
@@ -118,7 +118,7 @@ class _Counting:
         """What a meter has counted in [first, last)."""
         parts = stretches([self.first, self.last])
         text = _OF_METER.format(parts=" + ".join([_ROLLED_UP.format(part=_PART)] * len(parts)))
-        parameters = [value for level, start, end in parts for value in (level.value, self.stored(start), self.stored(end))]
+        parameters: list[Any] = [slot for part in parts for slot in (part.first.slot, part.stop.slot)]
         if self.extent.external_customer_id:
             return _Sql(f"{text} AND s.external_customer_id = %s", [*parameters, self.extent.external_customer_id])
         return _Sql(text, parameters)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import datetime
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -12,9 +12,10 @@ from django.db.models import Q
 
 from flexmeter.metering import DAY
 from flexmeter.models import Rollup
+from flexmeter.slots import FIRST, LAST, LEVEL_SLOTS, Position, position
 from flexmeter.windows import bucket, ceiling
 
-BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+BEGINNING: Final = FIRST
 BY_BUCKET: Final = (Rollup.Level.APPENDED, Rollup.Level.BUCKET)
 """Levels whose rows together hold every bucket once."""
 MOST_STRETCHES: Final = 24
@@ -26,6 +27,16 @@ class Stretch(NamedTuple):
     level: Rollup.Level
     start: datetime
     end: datetime
+
+    @property
+    def first(self) -> Position:
+        """Where they begin."""
+        return position(self.level, self.start)
+
+    @property
+    def stop(self) -> Position:
+        """Where the next ones of the level would be."""
+        return position(self.level, self.end)
 
 
 def stretches(begins: Iterable[datetime], most: int = MOST_STRETCHES) -> tuple[Stretch, ...]:
@@ -60,14 +71,34 @@ def _stretches(begins: tuple[datetime, ...], most: int) -> tuple[Stretch, ...]:
     return tuple(found) if len(found) <= most else by_bucket(first, last)
 
 
-def by_bucket(start: datetime, end: datetime) -> tuple[Stretch, ...]:
+def by_bucket(start: datetime, end: datetime = LAST) -> tuple[Stretch, ...]:
     """The buckets of [start, end), without days' rows."""
     return tuple(Stretch(level, start, end) for level in BY_BUCKET)
 
 
-def among(found: Sequence[Stretch]) -> Q:
+def all_within(start: datetime | None, end: datetime | None) -> tuple[Stretch, ...]:
+    """The rows of all levels that begin in [start, end); None: from the beginning, or without end."""
+    return tuple(Stretch(level, start or FIRST, end or LAST) for level in Rollup.Level)
+
+
+def among(found: Iterable[Stretch]) -> Q:
     """The condition that a Rollup is one of these rows."""
     condition = Q()
-    for level, start, end in found:
-        condition |= Q(level=level, bucket__gte=start, bucket__lt=end)
+    for stretch in found:
+        condition |= _among_one(stretch)
     return condition
+
+
+def _among_one(stretch: Stretch) -> Q:
+    (first, first_part), (stop, stop_part) = stretch.first, stretch.stop
+    rows = Q(slot__gte=first, slot__lte=stop) if stop_part else Q(slot__gte=first, slot__lt=stop)
+    if first_part:
+        rows &= Q(slot__gt=first) | Q(part__gte=first_part)
+    if stop_part:
+        rows &= Q(slot__lt=stop) | Q(part__lt=stop_part)
+    return rows
+
+
+def of_levels(*levels: Rollup.Level) -> Q:
+    """The condition that a Rollup is of one of these levels, which follow each other."""
+    return Q(slot__gte=levels[0] * LEVEL_SLOTS, slot__lt=(levels[-1] + 1) * LEVEL_SLOTS)

@@ -14,7 +14,8 @@ from django.db import connections
 
 from flexmeter.aggregation import Measure
 from flexmeter.metering import Folded, MeterRule, SeriesKey
-from flexmeter.models import Rollup, new_part
+from flexmeter.models import Rollup
+from flexmeter.slots import new_part, position
 from flexmeter.stores.database.copying import copy_lines, line
 from flexmeter.stores.database.merging import merge_rollups, merge_uniques
 from flexmeter.stores.database.rollup_rows import SUMMED, Lines, Row, as_lines, as_sums, as_values, ending, numbered, short_ending
@@ -34,7 +35,6 @@ class PostgresRollupWriter(RollupWriter):
         only_sums = all(rules[0].measures <= SUMMED for rules, _ in parts)
         content = short_ending if only_sums else ending
         known = self.remembered.known() if self.remembered else KnownSeries({})
-        appended = Rollup.Level.APPENDED.value
         lines: list[str] = []
         left: list[Folded] = []
         for rules, partials in parts:
@@ -43,14 +43,20 @@ class PostgresRollupWriter(RollupWriter):
             unknown = list(rules) if Measure.UNIQUES in measures or rules[0].dimensions else []
             if not unknown:
                 keys = [place[1:] for place, _ in partials]
-                ends = [f"\t{place[0]}\t{content(partial, measures)}" for place, partial in partials]
+                begun = [position(Rollup.Level.APPENDED, place[0]) for place, _ in partials]
+                ends = [
+                    f"\t{slot}\t{content(partial, measures)}" for (slot, _), (_, partial) in zip(begun, partials, strict=True)
+                ]
                 for rule in rules:
                     ids = list(map(known.of(rule.meter_id, rule.generation).get, keys))
                     if None in ids:
                         unknown.append(rule)
                     else:
-                        rows = zip(count(new_part()), sorted(zip(ids, ends, strict=True)))  # in the order of the index
-                        lines += [f"{part}\t{appended}\t{series_id}{end}" for part, (series_id, end) in rows]
+                        rows = sorted(zip(ids, ends, begun, strict=True))  # in the order of the index
+                        lines += [
+                            f"{part + number}\t{series_id}{end}"
+                            for number, (series_id, end, (_, part)) in zip(count(new_part()), rows)
+                        ]
             if unknown:
                 left.append(Folded(unknown, partials))
         return Lines((SUMS if only_sums else ROLLUPS).copy, lines), left
@@ -63,7 +69,7 @@ class PostgresRollupWriter(RollupWriter):
         rows = iter(rows)
         some = list(islice(rows, self.COPY_FROM))
         if len(some) < self.COPY_FROM:
-            self._insert(self.INSERT_ROLLUPS, numbered(as_values(some, level)))
+            self._insert(self.INSERT_ROLLUPS, as_values(some, level))
         else:
             copy_lines(self.alias, ROLLUPS.copy, as_lines(chain(some, rows), level))
 
@@ -92,7 +98,7 @@ class SqliteRollupWriter(RollupWriter):
     INSERT_UNIQUES: ClassVar[str] = f"{UNIQUE_VALUES.insert} {UNIQUE_VALUES.values}"
 
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
-        self._insert(self.INSERT_ROLLUPS, numbered(as_values(rows, level)))
+        self._insert(self.INSERT_ROLLUPS, as_values(rows, level))
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
         self._insert(self.INSERT_UNIQUES, numbered(rows))
@@ -120,7 +126,7 @@ class PlannedRollups(RollupWriter):
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
         rows = list(rows)
         self.only_sums = all(row.measures <= SUMMED for row in rows)
-        self.rows = list(numbered((as_sums if self.only_sums else as_values)(rows, level)))
+        self.rows = list((as_sums if self.only_sums else as_values)(rows, level))
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
         self.uniques += numbered(rows)

@@ -17,6 +17,7 @@ from flexmeter.metering import NO_GROUP, MeterRule
 from flexmeter.models import Event, Meter, Rollup, UniqueValue
 from flexmeter.queries import Scope
 from flexmeter.querysets import EventQuerySet
+from flexmeter.slots import began
 from flexmeter.stores.database.levels import BEGINNING, Stretch, among, by_bucket, stretches
 from flexmeter.stores.database.rollup_rows import partial_of
 from flexmeter.stores.database.tables import DIMENSION_COLUMNS, MEASURE_COLUMNS
@@ -279,9 +280,9 @@ class RollupReader:
             _of_meters(Rollup.objects.using(self.alias).filter(among([stretch])), scope, meter_ids, customers).filter(selected)
             for stretch, meter_ids in self._meters(wanted).items()
         ]
-        columns = ("bucket", *_OF_SERIES, *MEASURE_COLUMNS)
-        for asked, _, group, start_of_bucket, values in _dealt(rows, wanted, columns):
-            asked.merge(start_of_bucket, group, partial_of(values[3:]), values[:3])
+        columns = ("slot", "part", *_OF_SERIES, *MEASURE_COLUMNS)
+        for asked, _, group, slot, (part, *values) in _dealt(rows, wanted, columns):
+            asked.merge(began(slot, part), group, partial_of(values[3:]), values[:3])
         uniques = [asked for asked in wanted if Measure.UNIQUES in asked.measures]
         if uniques:
             chosen = self._uniques(scope, uniques).filter(selected)
@@ -295,8 +296,8 @@ class RollupReader:
             _of_meters(Rollup.objects.using(self.alias).filter(among([stretch])), scope, meter_ids, customers)
             for stretch, meter_ids in self._meters(wanted).items()
         ]
-        for asked, _, group, start_of_bucket, values in _dealt(rows, wanted, ("bucket", *MEASURE_COLUMNS)):
-            asked.merge(start_of_bucket, group, partial_of(values))
+        for asked, _, group, slot, (part, *values) in _dealt(rows, wanted, ("slot", "part", *MEASURE_COLUMNS)):
+            asked.merge(began(slot, part), group, partial_of(values))
         return None
 
     def _meters(self, wanted: Sequence[Wanted]) -> dict[Stretch, list[str]]:

@@ -8,7 +8,8 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from flexmeter.aggregation import Latest, Measure, Partial
-from flexmeter.models import Rollup, new_part
+from flexmeter.models import Rollup
+from flexmeter.slots import new_part, position
 from flexmeter.stores.database.copying import NULL, line
 
 SUMMED = frozenset({Measure.TOTAL})
@@ -34,30 +35,33 @@ class Lines(NamedTuple):
 
 def as_lines(rows: Iterable[Row], level: Rollup.Level) -> Iterator[str]:
     """Rows as lines for ROLLUPS."""
-    starts: dict[datetime, str] = {}
     contents: dict[tuple[int, frozenset[Measure]], str] = {}  # meters that count alike share their partials
-    for part, (series_id, start, partial, measures) in zip(count(new_part()), rows):
-        began = starts.get(start) or starts.setdefault(start, str(start))
+    for (part, series_id, slot), (_, _, partial, measures) in _keyed(rows, level):
         content = contents.get((id(partial), measures))
         if content is None:
             content = contents[id(partial), measures] = ending(partial, measures)
-        yield f"{part}\t{level.value}\t{series_id}\t{began}\t{content}"
+        yield f"{part}\t{series_id}\t{slot}\t{content}"
 
 
 def as_values(rows: Iterable[Row], level: Rollup.Level) -> Iterator[tuple[Any, ...]]:
-    """Rows as values for ROLLUPS, but for the first."""
-    return ((level.value, row.series_id, row.bucket, *_values(row.partial, row.measures)) for row in rows)
+    """Rows as values for ROLLUPS."""
+    return ((*key, *_values(row.partial, row.measures)) for key, row in _keyed(rows, level))
 
 
 def as_sums(rows: Iterable[Row], level: Rollup.Level) -> Iterator[tuple[Any, ...]]:
     """The same for SUMS."""
-    return (
-        (level.value, row.series_id, row.bucket, row.partial.count, row.partial.total if row.measures else None) for row in rows
-    )
+    return ((*key, row.partial.count, row.partial.total if row.measures else None) for key, row in _keyed(rows, level))
+
+
+def _keyed(rows: Iterable[Row], level: Rollup.Level) -> Iterator[tuple[tuple[int, int, int], Row]]:
+    """Rows with their keys: (part, series id, slot)."""
+    for number, row in zip(count(new_part()), rows):
+        slot, part = position(level, row.bucket)
+        yield (part + number, row.series_id, slot), row
 
 
 def numbered(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Rows with what tells them apart from all others before their columns."""
+    """Rows with a number that is nobody else's before their columns."""
     return ((part, *row) for part, row in zip(count(new_part()), rows))
 
 

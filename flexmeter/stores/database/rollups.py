@@ -24,6 +24,8 @@ from flexmeter.fields import IdentifierField, JsonTextField
 from flexmeter.metering import DAY, NO_GROUP, Folded, MeterRule, Rollups, SeriesKey, fold
 from flexmeter.models import Event, Meter, Rollup, Series, UniqueValue, now
 from flexmeter.properties import digest, dumps
+from flexmeter.slots import LEVEL_SLOTS, began, position
+from flexmeter.stores.database.levels import all_within, among, of_levels
 from flexmeter.stores.database.rollup_rows import Lines, Row, as_values, numbered, partial_of
 from flexmeter.stores.database.series import RememberedSeries
 from flexmeter.stores.database.tables import DIMENSION_COLUMNS, MEASURE_COLUMNS, ROLLUPS, UNIQUE_VALUES
@@ -84,7 +86,7 @@ class RollupWriter:
 
     def insert_rows(self, rows: Iterable[Row], level: Rollup.Level = Rollup.Level.APPENDED) -> None:
         """Insert rollup rows."""
-        objects = [Rollup(**dict(zip(ROLLUPS.columns, values, strict=True))) for values in numbered(as_values(rows, level))]
+        objects = [Rollup(**dict(zip(ROLLUPS.columns, values, strict=True))) for values in as_values(rows, level)]
         Rollup.objects.using(self.alias).bulk_create(objects, batch_size=500)
 
     def insert_uniques(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -226,11 +228,11 @@ class RollupWriter:
         series_ids = list(self._series(environment, rule, customers).values_list("id", flat=True))
         first = None if start is None else bucket(start, DAY)
         last = None if end is None else ceiling(end, DAY)
+        _, of_buckets, of_days = all_within(first, last)
         for place in range(0, len(series_ids), 5_000):
             rows = Rollup.objects.using(self.alias).filter(series_id__in=series_ids[place : place + 5_000])
-            rows = _within(rows, "bucket", first, last)
-            rows.filter(level=Rollup.Level.DAY)._raw_delete(self.alias)
-            rows.filter(level=Rollup.Level.BUCKET).update(level=Rollup.Level.APPENDED)
+            rows.filter(among([of_days]))._raw_delete(self.alias)
+            rows.filter(among([of_buckets])).update(slot=F("slot") - LEVEL_SLOTS)
 
     def _series(self, environment: str, rule: MeterRule, customers: Sequence[str]) -> QuerySet[Series]:
         return Series.objects.using(self.alias).filter(
@@ -265,10 +267,13 @@ class RollupWriter:
         yield from whole.iterator(chunk_size=2_000)
 
     def _rollups(self, series: QuerySet[Series], start: datetime | None, end: datetime | None) -> QuerySet[Rollup]:
-        return _within(Rollup.objects.using(self.alias).filter(series__in=series), "bucket", start, end)
+        return Rollup.objects.using(self.alias).filter(among(all_within(start, end)), series__in=series)
 
     def _uniques(self, series: QuerySet[Series], start: datetime | None, end: datetime | None) -> QuerySet[UniqueValue]:
-        return _within(UniqueValue.objects.using(self.alias).filter(series__in=series), "day", start, end)
+        rows = UniqueValue.objects.using(self.alias).filter(series__in=series)
+        if start is not None:
+            rows = rows.filter(day__gte=start)
+        return rows if end is None else rows.filter(day__lt=end)
 
     def _delete(self, rows: QuerySet[Any], parts: Sequence[int]) -> None:
         """Delete those of the rows that are these parts, which are most of them."""
@@ -291,7 +296,7 @@ class RollupWriter:
     def _merge_rollups(self, rule: MeterRule, series_ids: Sequence[int]) -> Mapping[tuple[int, datetime], int]:
         """How many rows were appended, by series and UTC day."""
         rows = Rollup.objects.using(self.alias).filter(series_id__in=series_ids)
-        recent = rows.filter(level=Rollup.Level.APPENDED)
+        recent = rows.filter(of_levels(Rollup.Level.APPENDED))
         doomed: list[int] = []
         buckets: dict[tuple[int, datetime], Partial] = {}
         days: dict[tuple[int, datetime], Partial] = {}
@@ -305,7 +310,7 @@ class RollupWriter:
             doomed.append(part)
         self._delete(recent, doomed)
         for level, merged in ((Rollup.Level.BUCKET, buckets), (Rollup.Level.DAY, days)):
-            held = self._held(rows.filter(level=level), merged)
+            held = self._held(rows, level, merged)
             doomed = []
             for part, series_id, start, *values in _identified(held):
                 if (series_id, start) in merged:
@@ -317,10 +322,10 @@ class RollupWriter:
             self.insert_rows(kept, level)
         return appended
 
-    def _held(self, rows: QuerySet[Rollup], wanted: Collection[tuple[int, datetime]]) -> QuerySet[Rollup]:
+    def _held(self, rows: QuerySet[Rollup], level: Rollup.Level, wanted: Collection[tuple[int, datetime]]) -> QuerySet[Rollup]:
         """Rows that may be of these series and starts, and maybe others."""
-        starts = [start for _, start in wanted]
-        return rows.filter(bucket__gte=min(starts), bucket__lte=max(starts)) if starts else rows.none()
+        slots = [position(level, start).slot for _, start in wanted]
+        return rows.filter(slot__gte=min(slots), slot__lte=max(slots)) if slots else rows.none()
 
     def _merge_uniques(self, days: Collection[tuple[int, datetime]]) -> int:
         """Remove values that are listed again for these series and days, which is where some were added."""
@@ -352,10 +357,6 @@ def _digest(combination: tuple[str, ...]) -> UUID:
 
 def _identified(rows: QuerySet[Rollup]) -> Iterator[tuple[Any, ...]]:
     """Rows as (part, series id, start, *MEASURE_COLUMNS)."""
-    return rows.values_list("part", "series_id", "bucket", *MEASURE_COLUMNS).iterator(chunk_size=5_000)
-
-
-def _within(rows: QuerySet[Any], column: str, start: datetime | None, end: datetime | None) -> QuerySet[Any]:
-    if start is not None:
-        rows = rows.filter(**{f"{column}__gte": start})
-    return rows if end is None else rows.filter(**{f"{column}__lt": end})
+    columns = ("part", "series_id", "slot", *MEASURE_COLUMNS)
+    for part, series_id, slot, *values in rows.values_list(*columns).iterator(chunk_size=5_000):
+        yield part, series_id, began(slot, part), *values

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db import connections
 from django.db.models import F, Sum
-from django.db.models.functions import TruncHour
 
 from flexmeter.aggregation import AggregationType
 from flexmeter.metering import MeterRule
 from flexmeter.models import Rollup, UniqueValue
+from flexmeter.slots import began
 from flexmeter.stores.database.functions import FIGURES, Figure, Reported
-from flexmeter.stores.database.levels import BEGINNING, BY_BUCKET, among, stretches
+from flexmeter.stores.database.levels import BEGINNING, among, by_bucket, stretches
+from flexmeter.stores.database.native_levels import ARRAYS, COLUMNS, columns_of, within
 
 
-def counts_by_hour(meter_ids: Iterable[str], start: datetime, end: datetime, alias: str) -> dict[str, dict[datetime, int]]:
+def counts_by_hour(meter_ids: Iterable[str], start: datetime, end: datetime, alias: str) -> Mapping[str, Mapping[datetime, int]]:
     """How many events meters counted in the hours of [start, end), as their rollups have it; in one query for all."""
     rows = Rollup.objects.using(alias).filter(
+        among(by_bucket(start, end)),
         series__meter_id__in=list(meter_ids),
         series__environment=F("series__meter__environment"),
         series__generation=F("series__meter__generation"),
-        level__in=BY_BUCKET,
-        bucket__gte=start,
-        bucket__lt=end,
     )
-    hours = rows.annotate(hour=TruncHour("bucket", tzinfo=UTC)).values("series__meter_id", "hour").order_by()
-    counts: dict[str, dict[datetime, int]] = {}
-    for meter_id, hour, events in hours.annotate(events=Sum("count")).values_list("series__meter_id", "hour", "events"):
-        counts.setdefault(meter_id, {})[hour] = events
+    quarters = rows.values("series__meter_id", "slot").order_by().annotate(events=Sum("count"))
+    counts: dict[str, Counter[datetime]] = {}
+    for meter_id, slot, events in quarters.values_list("series__meter_id", "slot", "events"):
+        counts.setdefault(meter_id, Counter())[began(slot, 0).replace(minute=0)] += events
     return counts
 
 
@@ -63,21 +63,21 @@ class Ranking:
 class PostgresRanking(Ranking):
     """The same contract, series by series through their index: planned freely, all rollups there are would be read."""
 
-    ROLLED_UP: ClassVar[str] = """
+    ROLLED_UP: ClassVar[str] = f"""
         SELECT s.external_customer_id
-        FROM unnest(%(levels)s::smallint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS part (level, start, stop)
+        FROM unnest({ARRAYS}) AS stretch ({COLUMNS})
         JOIN flexmeter_series s
           ON s.environment = %(environment)s AND s.meter_id = %(meter)s AND s.generation = %(generation)s
         CROSS JOIN LATERAL (
             SELECT sum(count) AS count, sum(total) AS total, min(minimum) AS minimum, max(maximum) AS maximum
             FROM flexmeter_rollup
-            WHERE series_id = s.id AND level = part.level AND bucket >= part.start AND bucket < part.stop
+            WHERE series_id = s.id AND {{within}}
         ) r
         GROUP BY 1
         HAVING sum(r.count) IS NOT NULL
-        ORDER BY greatest({figure} * %(multiplier)s::numeric, 0) DESC, 1
+        ORDER BY greatest({{figure}} * %(multiplier)s::numeric, 0) DESC, 1
         LIMIT %(limit)s
-    """
+    """  # noqa: S608  # made of constants
     UNIQUE: ClassVar[str] = """
         SELECT s.external_customer_id
         FROM flexmeter_series s
@@ -98,14 +98,11 @@ class PostgresRanking(Ranking):
 
     def customers(self, rule: MeterRule, environment: str, begin: datetime, end: datetime, limit: int) -> list[str]:
         by_usage = ranks_by_usage(rule)
-        parts = stretches([begin, end])
         parameters: dict[str, Any] = {
             "environment": environment,
             "meter": rule.meter_id,
             "generation": rule.generation,
-            "levels": [part.level.value for part in parts],
-            "starts": [part.start for part in parts],
-            "ends": [part.end for part in parts],
+            **columns_of(stretches([begin, end])),
             "start": begin,
             "end": end,
             "multiplier": rule.multiplier if by_usage else 1,
@@ -114,7 +111,9 @@ class PostgresRanking(Ranking):
         figure = self.COLUMNS.get(rule.type, "sum(r.count)") if by_usage else "sum(r.count)"
         unique = rule.type is AggregationType.COUNT_UNIQUE
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(self.UNIQUE if unique else self.ROLLED_UP.format(figure=figure), parameters)
+            cursor.execute(
+                self.UNIQUE if unique else self.ROLLED_UP.format(figure=figure, within=within([begin, end])), parameters
+            )
             return [name for (name,) in cursor.fetchall()]
 
 

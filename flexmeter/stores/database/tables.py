@@ -85,14 +85,13 @@ ROLLUPS: Final = Table(
     "flexmeter_rollup",
     {
         "part": "bigint",
-        "level": "smallint",
-        "series_id": "bigint",
-        "bucket": "timestamptz",
+        "series_id": "integer",
+        "slot": "integer",
         **dict(zip(MEASURE_COLUMNS, ("bigint", *["numeric"] * 5, *["timestamptz"] * 2, "text"), strict=True)),
     },
 )
-SUMS: Final = ROLLUPS.of("part", "level", "series_id", "bucket", "count", "total")
+SUMS: Final = ROLLUPS.of("part", "series_id", "slot", "count", "total")
 """The columns of rows that keep nothing else: most of a row's time is that of its columns and its place in the index."""
 UNIQUE_VALUES: Final = Table(
-    "flexmeter_uniquevalue", {"part": "bigint", "series_id": "bigint", "day": "timestamptz", "value": "uuid"}
+    "flexmeter_uniquevalue", {"part": "bigint", "series_id": "integer", "day": "timestamptz", "value": "uuid"}
 )
