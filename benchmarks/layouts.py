@@ -28,10 +28,9 @@ LISTED = "CREATE INDEX ON layout (environment, timestamp)"
 QUARTER = "date_bin('15 minutes', timestamp, '2000-01-01Z'::timestamptz)"
 """Where an event's rollup bucket begins. Equal entries of an index share what they are equal in."""
 REST = f"customer_id {TEXT}, source {TEXT}, properties json, repeated_at timestamptz, sender varchar(64)"
-NARROW = (
-    "timestamp timestamptz NOT NULL, accepted_at timestamptz NOT NULL, ingested_at timestamptz NOT NULL, stream int NOT NULL, "
-    f"environment int NOT NULL, event_id bytea NOT NULL, {REST}"
-)
+INSTANTS = "timestamp timestamptz NOT NULL, accepted_at timestamptz NOT NULL, ingested_at timestamptz NOT NULL"
+NARROW = f"{INSTANTS}, stream int NOT NULL, environment int NOT NULL, event_id bytea NOT NULL, {REST}"
+WITH_STREAM = NARROW.replace("event_id bytea NOT NULL", f"event_id {TEXT}")
 NARROW_COLUMNS = "timestamp, accepted_at, ingested_at, stream, environment, event_id, customer_id, source, properties"
 
 
@@ -61,9 +60,20 @@ def with_digests(event: Any) -> Sequence[Any]:
 
 
 def narrow(event: Any) -> Sequence[Any]:
-    stream = _streams.setdefault((event.event_name, event.external_customer_id), len(_streams))
-    key = f"\\x01{_key(event)}"
-    return (event.timestamp, event.accepted_at, event.accepted_at, stream, 1, key, "", event.source, event.properties_json)
+    return tuple(f"\\x01{_key(event)}" if value is event.event_id else value for value in with_stream(event))
+
+
+def with_stream(event: Any) -> Sequence[Any]:
+    at = event.timestamp, event.accepted_at, event.accepted_at
+    return (*at, _stream(event), 1, event.event_id, "", event.source, event.properties_json)
+
+
+def with_stream_and_digest(event: Any) -> Sequence[Any]:
+    return (_key(event), *with_stream(event))
+
+
+def _stream(event: Any) -> int:
+    return _streams.setdefault((event.event_name, event.external_customer_id), len(_streams))
 
 
 def _key(event: Any) -> str:
@@ -75,6 +85,17 @@ def _key(event: Any) -> str:
 _streams: dict[tuple[str, str], int] = {}
 LAYOUTS = (
     Layout("as it is", ["CREATE TABLE layout (LIKE flexmeter_event INCLUDING ALL)"], COLUMNS, as_it_is),
+    Layout(
+        "what is of a fixed width first",
+        [
+            f"CREATE TABLE layout ({ROW_ID}{INSTANTS}, environment {TEXT}, event_id {TEXT}, event_name {TEXT}, "
+            f"external_customer_id {TEXT}, {REST}, UNIQUE (event_id, environment))",
+            "CREATE INDEX ON layout (environment, event_name, external_customer_id, timestamp)",
+            LISTED,
+        ],
+        COLUMNS,
+        as_it_is,
+    ),
     Layout(
         "usage found by rollup bucket",
         [
@@ -98,7 +119,7 @@ LAYOUTS = (
         with_digest,
     ),
     Layout(
-        "the same, and events known by a digest of 16 bytes in place of a row's own id",
+        "besides, events known by a digest of 16 bytes in place of a row's own id",
         [
             "CREATE TABLE layout (LIKE flexmeter_event INCLUDING DEFAULTS)",
             "ALTER TABLE layout DROP COLUMN id, ADD COLUMN key uuid PRIMARY KEY, ADD COLUMN place bigint NOT NULL",
@@ -109,7 +130,27 @@ LAYOUTS = (
         with_digests,
     ),
     Layout(
-        "numbers for environment, name and customer, ids of 16 bytes",
+        "a number for name and customer, and one for the environment",
+        [
+            f"CREATE TABLE layout ({ROW_ID}{WITH_STREAM}, UNIQUE (event_id, environment))",
+            "CREATE INDEX ON layout (stream, timestamp)",
+            LISTED,
+        ],
+        NARROW_COLUMNS,
+        with_stream,
+    ),
+    Layout(
+        "besides, events known by a digest of 16 bytes in place of a row's own id",
+        [
+            f"CREATE TABLE layout (key uuid PRIMARY KEY, {WITH_STREAM})",
+            "CREATE INDEX ON layout (stream, timestamp)",
+            LISTED,
+        ],
+        f"key, {NARROW_COLUMNS}",
+        with_stream_and_digest,
+    ),
+    Layout(
+        "these numbers, and ids of 16 bytes",
         [
             f"CREATE TABLE layout ({ROW_ID}{NARROW}, UNIQUE (event_id, environment))",
             "CREATE INDEX ON layout (stream, timestamp)",
@@ -119,7 +160,7 @@ LAYOUTS = (
         narrow,
     ),
     Layout(
-        "these numbers and ids without a row's own id",
+        "these numbers and ids of 16 bytes, without a row's own id",
         [
             f"CREATE TABLE layout ({NARROW}, PRIMARY KEY (event_id, environment))",
             "CREATE INDEX ON layout (stream, timestamp)",
@@ -129,7 +170,7 @@ LAYOUTS = (
         narrow,
     ),
     Layout(
-        "the same, and usage found by rollup bucket",
+        "besides, usage found by rollup bucket",
         [
             f"CREATE TABLE layout ({NARROW}, PRIMARY KEY (event_id, environment))",
             f"CREATE INDEX ON layout (stream, ({QUARTER}))",
