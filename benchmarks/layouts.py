@@ -60,7 +60,7 @@ def with_digests(event: Any) -> Sequence[Any]:
 
 
 def narrow(event: Any) -> Sequence[Any]:
-    return tuple(f"\\x01{_key(event)}" if value is event.event_id else value for value in with_stream(event))
+    return with_stream(event._replace(event_id=f"\\x01{_key(event)}"))
 
 
 def with_stream(event: Any) -> Sequence[Any]:

@@ -318,6 +318,7 @@ class Rollup(models.Model):
 
     @property
     def level(self) -> Level:
+        """What it is a row of."""
         return self.Level(level_of(self.slot))
 
     @property

@@ -15,11 +15,13 @@ from typing import Final, NamedTuple
 FIRST: Final = datetime.min.replace(tzinfo=UTC)
 LAST: Final = datetime.max.replace(tzinfo=UTC)
 DAY_SLOTS: Final = 96
+"""Slots of a UTC day."""
 LEVEL_SLOTS: Final = 4_000_000 * DAY_SLOTS
 """Slots of a level: the days from FIRST to LAST are 3,652,059."""
 MINUTE_BITS: Final = 58
+"""How many bits of a part are its number; the minute, from 0 to 14, is in those above."""
 MINUTES: Final = 15
-"""Of a slot."""
+"""Minutes of a slot."""
 _MINUTE: Final = timedelta(minutes=1)
 
 
@@ -36,7 +38,7 @@ class Position(NamedTuple):
 
 
 def new_part() -> int:
-    """A random number, from which a few billion can be counted on."""
+    """A random number for a part, from which a few billion can be counted on without reaching the minute's bits."""
     return randbits(MINUTE_BITS - 1)
 
 

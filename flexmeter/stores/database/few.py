@@ -35,6 +35,7 @@ class FewWriter:
     """For databases without such a way: remembers nothing, and writes nothing."""
 
     MOST_EVENTS: ClassVar[int] = 0
+    """Of more `write` writes none."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias

@@ -11,6 +11,7 @@ from flexmeter.stores.database.levels import Stretch
 from flexmeter.stores.database.spans import Spans, spanning_numbers
 
 TYPES: Final = {"base": "integer", "start": "integer", "stop": "integer", "first_minute": "bigint", "stop_minute": "bigint"}
+"""What PostgreSQL calls the types of the columns, which `values_of` describes."""
 COLUMNS: Final = ", ".join(TYPES)
 ARRAYS: Final = ", ".join(f"%({column}s)s::{type}[]" for column, type in TYPES.items())
 """The columns as parameters: `columns_of`."""
